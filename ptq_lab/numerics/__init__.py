@@ -1,0 +1,36 @@
+"""Arrays in, arrays out: the arithmetic of quantization, and the room one teaches from.
+
+Owns numpy and nothing else: no files, no names of tensors, no logging, no randomness of its own.
+Read it in this order: `affine` (the grid), `weights` (codes for a whole tensor, with its corrections),
+`packing` (k bits per code), `similarity` (what was lost).
+"""
+
+from ptq_lab.numerics.affine import (
+    QuantParams,
+    QuantSpec,
+    choose_params,
+    dequantize_array,
+    quantize_array,
+)
+from ptq_lab.numerics.packing import pack_bits, pack_lanes, split_width, unpack_bits, unpack_lanes
+from ptq_lab.numerics.similarity import cosine, relative_error, sqnr_db
+from ptq_lab.numerics.weights import QuantizedWeight, dequantize_weight, quantize_weight
+
+__all__ = [
+    "QuantParams",
+    "QuantSpec",
+    "QuantizedWeight",
+    "choose_params",
+    "cosine",
+    "dequantize_array",
+    "dequantize_weight",
+    "pack_bits",
+    "pack_lanes",
+    "quantize_array",
+    "quantize_weight",
+    "relative_error",
+    "split_width",
+    "sqnr_db",
+    "unpack_bits",
+    "unpack_lanes",
+]
