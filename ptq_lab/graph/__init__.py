@@ -1,0 +1,34 @@
+"""ONNX in, ONNX out: reads models, finds what can be quantized, writes codes and their decoding.
+
+Owns onnx and onnx-ir. Weights stay lazy (in the file's own bytes, or memory-mapped external data) until
+somebody asks for one; no function here changes the model it was given, and none runs one.
+"""
+
+from ptq_lab.graph.half import store_half
+from ptq_lab.graph.model import Model, load_model, save_model
+from ptq_lab.graph.operators import OPERATORS, Operator
+from ptq_lab.graph.opset import raise_opset
+from ptq_lab.graph.rewrite import apply_plan, required_onnxruntime, required_opset
+from ptq_lab.graph.skip import match_nodes
+from ptq_lab.graph.targets import Rules, Skip, Target, Targets, find_targets
+from ptq_lab.graph.tensors import TensorSpec
+
+__all__ = [
+    "OPERATORS",
+    "Model",
+    "Operator",
+    "Rules",
+    "Skip",
+    "Target",
+    "Targets",
+    "TensorSpec",
+    "apply_plan",
+    "find_targets",
+    "load_model",
+    "match_nodes",
+    "raise_opset",
+    "required_onnxruntime",
+    "required_opset",
+    "save_model",
+    "store_half",
+]

@@ -1,0 +1,182 @@
+"""Nodes that turn stored codes back into float weights.
+
+Everything ends in ``Cast -> Mul (scale) -> Add (offset)``. onnxruntime folds the whole chain once, when it
+loads the model, and then runs exactly the float kernels it would have run anyway. ``DequantizeLinear`` is
+not used: onnxruntime keeps it and decodes on every run, or turns the MatMul behind it into int8 arithmetic.
+
+Packed widths are unpacked to bytes whose *top* bits hold the code, so that a reinterpreting cast gives the
+sign for free; the power of two this leaves is taken out of the scale, which is exact.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from ptq_lab.numerics import QuantizedWeight, pack_lanes, split_width
+from ptq_lab.numerics.affine import along_axis
+from ptq_lab.numerics.packing import pack_nibbles, padded_length
+
+CODES, SCALE, OFFSET = "codes", "scale", "offset"
+
+
+class GraphWriter:
+    """Adds nodes in front of one place of a graph, with short names that nothing else uses."""
+
+    def __init__(self, graph: ir.Graph) -> None:
+        self._graph = graph
+        self._constants: dict[tuple[str, bytes], ir.Value] = {}
+        self._taken = {value.name for node in graph for value in node.outputs} | set(graph.initializers)
+        self._count = 0
+        self.before: ir.Node | None = None
+
+    def node(self, op_type: str, inputs: Sequence[ir.Value], attributes: dict[str, Any] | None = None) -> ir.Value:
+        """Add a node of one output and return that output."""
+        node = ir.node(op_type, inputs, attributes or {}, name=self._fresh())
+        node.outputs[0].name = node.name
+        if self.before is None:
+            self._graph.append(node)
+        else:
+            self._graph.insert_before(self.before, node)
+        return node.outputs[0]
+
+    def weight(self, name: str, tensor: ir.TensorProtocol) -> ir.Value:
+        """Store a tensor under (a free variant of) `name`."""
+        while name in self._taken:
+            name += "_"
+        return self._register(name, tensor)
+
+    def constant(self, array: NDArray[Any]) -> ir.Value:
+        """Store a small array, once for all decoders of the graph."""
+        key = (f"{array.dtype}{array.shape}", array.tobytes())
+        if key not in self._constants:
+            self._constants[key] = self._register(self._fresh("k"), ir.tensor(array))
+        return self._constants[key]
+
+    def _register(self, name: str, tensor: ir.TensorProtocol) -> ir.Value:
+        self._taken.add(name)
+        tensor.name = name
+        value = ir.Value(name=name, const_value=tensor)
+        self._graph.register_initializer(value)
+        return value
+
+    def _fresh(self, prefix: str = "q") -> str:
+        while (name := f"{prefix}{self._count}") in self._taken:
+            self._count += 1
+        self._count += 1
+        self._taken.add(name)
+        return name
+
+
+class StoredWeight:
+    """The initializers of one quantized weight, and the ways to decode them."""
+
+    def __init__(self, writer: GraphWriter, name: str, weight: QuantizedWeight, *, by_row: bool) -> None:
+        self._writer = writer
+        self._shape = weight.codes.shape
+        self._bits = weight.bits
+        self._per_row = by_row and weight.axis == 0
+        self._rows = self._shape[0] if by_row else 1
+        self._length = weight.codes.size // self._rows
+        self._packed = weight.bits not in (8, 16) and (by_row or weight.bits != 4)
+        self._codes = self._store_codes(name, weight)
+        top = 2.0 ** ((8 if weight.bits < 8 else 16) - weight.bits) if self._packed else 1.0
+        self._scale = self._store_numbers(f"{name}.{SCALE}", weight.scale / np.float32(top), weight.axis)
+        self._offset = self._store_numbers(f"{name}.{OFFSET}", weight.offset, weight.axis)
+
+    def decode(self) -> ir.Value:
+        """Return the whole weight as float32."""
+        values = self._unpack(self._codes, [self._rows], self._shape) if self._packed else self._codes[0]
+        return self._scaled(self._cast(values), self._scale, self._offset)
+
+    def decode_rows(self, indices: ir.Value) -> ir.Value:
+        """Return the rows that `indices` (any known rank) look up, as float32."""
+        rank = len(indices.shape or ())
+        looked_up = [self._look_up(part, indices) for part in self._codes]
+        values = self._unpack(looked_up, [0] * rank, (*[0] * rank, self._length)) if self._packed else looked_up[0]
+        scale = self._look_up(self._scale, indices) if self._per_row else self._scale
+        offset = self._look_up(self._offset, indices) if self._per_row else self._offset
+        return self._scaled(self._cast(values), scale, offset)
+
+    def _store_codes(self, name: str, weight: QuantizedWeight) -> list[ir.Value]:
+        if not self._packed:
+            return [self._writer.weight(f"{name}.{CODES}", _native(weight, self._shape))]
+        parts = pack_lanes(weight.codes.reshape(self._rows, -1), weight.bits)
+        stored = []
+        for width, part in zip(split_width(weight.bits), parts, strict=True):
+            # (rows, 1, bytes): lanes unfold along the middle axis; whole bytes need no unfolding
+            array = part.view(np.int8) if width == 8 else part.reshape(self._rows, 1, -1)
+            suffix = "" if len(parts) == 1 else str(width)
+            stored.append(self._writer.weight(f"{name}.{CODES}{suffix}", ir.tensor(array)))
+        return stored
+
+    def _store_numbers(self, name: str, numbers: NDArray[np.float32], axis: int | None) -> ir.Value:
+        return self._writer.weight(name, ir.tensor(along_axis(numbers, len(self._shape), axis)))
+
+    def _look_up(self, table: ir.Value, indices: ir.Value) -> ir.Value:
+        return self._writer.node("Gather", [table, indices], {"axis": 0})
+
+    def _unpack(self, parts: Sequence[ir.Value], lead: list[int], shape: Sequence[int]) -> ir.Value:
+        """Return codes of the given shape, at the top of an int8 (above 8 bits: of a word, as float32)."""
+        write = self._writer
+        widths = split_width(self._bits)
+        length = padded_length(self._length)
+        padded = [*lead, length]
+        unfolded = shape if len(widths) == 1 and length == self._length else padded  # nothing to merge or trim
+        merged, above = None, 0
+        for width, part in zip(widths, parts, strict=True):
+            if width == 8:
+                continue
+            field = self._reshape(self._unfold(part, width, above), unfolded)
+            merged = field if merged is None else write.node("BitwiseOr", [merged, field])
+            above += width
+        assert merged is not None  # every packed width has a part below 8 bits
+        if widths[0] == 8:
+            high = write.node("Cast", [parts[0]], {"to": ir.DataType.FLOAT})
+            high = write.node("Mul", [high, write.constant(np.array(256.0, np.float32))])
+            merged = write.node("Add", [high, write.node("Cast", [merged], {"to": ir.DataType.FLOAT})])
+        else:
+            merged = write.node("Cast", [merged], {"to": ir.DataType.INT8})
+        trimmed = self._trim(merged, length)
+        has_shape = unfolded is shape or [*lead, self._length] == list(shape)
+        return trimmed if has_shape else self._reshape(trimmed, shape)
+
+    def _reshape(self, values: ir.Value, shape: Sequence[int]) -> ir.Value:
+        return self._writer.node("Reshape", [values, self._writer.constant(np.array(shape, np.int64))])
+
+    def _unfold(self, part: ir.Value, width: int, above: int) -> ir.Value:
+        """Return (..., lanes, bytes) whose bytes hold each code's field, `above` bits under the top."""
+        write = self._writer
+        shifts = np.array([[8 - width * (lane + 1)] for lane in range(8 // width)], np.uint8)
+        field = write.node("BitShift", [part, write.constant(shifts)], {"direction": "LEFT"})
+        mask = np.array((0xFF << (8 - width)) & 0xFF, np.uint8)
+        field = write.node("BitwiseAnd", [field, write.constant(mask)])
+        if above:
+            field = write.node("BitShift", [field, write.constant(np.array(above, np.uint8))], {"direction": "RIGHT"})
+        return field
+
+    def _trim(self, values: ir.Value, length: int) -> ir.Value:
+        if length == self._length:
+            return values
+        write = self._writer
+        start, end, axis = (write.constant(np.array([number], np.int64)) for number in (0, self._length, -1))
+        return write.node("Slice", [values, start, end, axis])
+
+    def _cast(self, values: ir.Value) -> ir.Value:
+        if self._packed and self._bits > 8:
+            return values
+        return self._writer.node("Cast", [values], {"to": ir.DataType.FLOAT})
+
+    def _scaled(self, values: ir.Value, scale: ir.Value, offset: ir.Value) -> ir.Value:
+        return self._writer.node("Add", [self._writer.node("Mul", [values, scale]), offset])
+
+
+def _native(weight: QuantizedWeight, shape: tuple[int, ...]) -> ir.TensorProtocol:
+    if weight.bits != 4:
+        return ir.tensor(weight.codes)
+    codes = np.asarray(weight.codes, np.int8)
+    return ir.PackedTensor(pack_nibbles(codes), ir.DataType.INT4, shape=ir.Shape(shape))

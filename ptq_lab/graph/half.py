@@ -1,0 +1,76 @@
+"""`--fp16=on`: what stays float is stored in 16 bits and widened when the model is loaded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+
+from ptq_lab.graph.decode import OFFSET, SCALE, GraphWriter
+from ptq_lab.graph.model import Model, float32
+
+_WORTH_IT = 128  # elements; below this the Cast node takes more bytes than it saves
+
+
+@dataclass(frozen=True, slots=True)
+class Halved:
+    """What storing floats in 16 bits did.
+
+    Attributes
+    ----------
+    tensors, bytes_saved : int
+    worst_relative_error : float
+        Largest ``||w - half(w)|| / ||w||`` of a tensor.
+    kept : tuple of str
+        Tensors with values that 16 bits cannot hold; they stayed as they were.
+    """
+
+    tensors: int
+    bytes_saved: int
+    worst_relative_error: float
+    kept: tuple[str, ...]
+
+    def __str__(self) -> str:
+        kept = f"; {len(self.kept)} do not fit into 16 bits and stayed float32" if self.kept else ""
+        return (
+            f"fp16: {self.tensors} tensors that stay float are stored in 16 bits, {self.bytes_saved:,} bytes less, "
+            f"relative error at most {self.worst_relative_error:.1e}{kept}"
+        )
+
+
+def store_half(model: Model) -> tuple[Model, Halved]:
+    """Return a copy whose float32 constants are stored as float16, followed by a Cast that is folded at load.
+
+    Scales and offsets of quantized weights stay float32: they are few, and every weight depends on them.
+    """
+    halved = model.clone()
+    graph = halved.graph
+    writer = GraphWriter(graph)
+    saved, worst, kept, count = 0, 0.0, [], 0
+    for name, value in list(graph.initializers.items()):
+        tensor = value.const_value
+        if tensor is None or not _worth_halving(value, name):
+            continue
+        array = float32(tensor)
+        with np.errstate(over="ignore"):
+            half = array.astype(np.float16)
+        if not np.isfinite(half).all():
+            kept.append(name)
+            continue
+        error = np.linalg.norm(half.astype(np.float32) - array) / max(float(np.linalg.norm(array)), 1e-30)
+        del graph.initializers[name]
+        writer.before = next(iter(graph), None)
+        widened = writer.node("Cast", [writer.weight(f"{name}.half", ir.tensor(half))], {"to": ir.DataType.FLOAT})
+        value.name, widened.name = None, name
+        value.replace_all_uses_with(widened)
+        saved, worst, count = saved + half.nbytes, max(worst, float(error)), count + 1
+    return halved, Halved(count, saved, worst, tuple(kept))
+
+
+def _worth_halving(value: ir.Value, name: str) -> bool:
+    tensor = value.const_value
+    if tensor is None or tensor.dtype != ir.DataType.FLOAT or tensor.size < _WORTH_IT:
+        return False
+    stored_number = name.endswith((f".{SCALE}", f".{OFFSET}"))
+    return not (stored_number or value.is_graph_input() or value.is_graph_output())

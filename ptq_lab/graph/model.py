@@ -1,0 +1,297 @@
+"""A model as the rest of the house sees it: named nodes, resolved constants, lazy weights."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+from google.protobuf.message import DecodeError
+from numpy.typing import NDArray
+
+from ptq_lab.errors import ModelError, OutputError
+from ptq_lab.graph.tensors import TensorSpec
+
+_SINGLE_FILE_LIMIT = 1_900_000_000  # protobuf ends at 2 GiB
+_FLOATS = {ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Model:
+    """An ONNX model.
+
+    Attributes
+    ----------
+    ir_model : onnx_ir.Model
+        The graph; treat it as read-only, or :meth:`clone` first.
+    label : str
+        What to call it in messages: the file name, or ``"<ModelProto>"``.
+    path : Path or None
+        The file it was read from or written to.
+    """
+
+    ir_model: ir.Model
+    label: str
+    path: Path | None = None
+    _digest: list[str] = field(default_factory=list, repr=False)
+
+    @property
+    def graph(self) -> ir.Graph:
+        """The main graph."""
+        return self.ir_model.graph
+
+    @property
+    def opset(self) -> int:
+        """Version of the standard operator set."""
+        return self.ir_model.opset_imports.get("", 1)
+
+    @property
+    def inputs(self) -> tuple[TensorSpec, ...]:
+        """What has to be fed: inputs without a default value."""
+        return tuple(_spec(value) for value in self.graph.inputs if value.const_value is None)
+
+    @property
+    def outputs(self) -> tuple[TensorSpec, ...]:
+        """What comes out."""
+        return tuple(_spec(value) for value in self.graph.outputs)
+
+    def weight(self, name: str) -> NDArray[np.float32]:
+        """Return a constant by name as float32; 16-bit floats are widened, which is exact."""
+        return float32(_tensor(constants(self.graph)[name]))
+
+    def clone(self) -> Model:
+        """Return a copy whose graph may be changed; the weights are shared."""
+        return Model(self.ir_model.clone(), self.label)
+
+    def serialize(self) -> bytes:
+        """Return the model as the bytes of one ``.onnx`` file, external data included."""
+        return bytes(_to_proto(self.ir_model).SerializeToString(deterministic=True))
+
+    @property
+    def size(self) -> int:
+        """Size in bytes, with external data: of the file if there is one, else as it would be written."""
+        return sum(file.stat().st_size for file in self.files) if self.path else len(self.serialize())
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The model's file and those of its external data; none for a model in memory."""
+        if self.path is None:
+            return ()
+        data = {self.path.parent / Path(tensor.location) for tensor in _external(self.ir_model)}
+        return (self.path, *sorted(data))
+
+    def digest(self) -> str:
+        """Return the SHA-256 of the model's bytes (and external files), as hex."""
+        if not self._digest:
+            total = hashlib.sha256(b"" if self.path else self.serialize())
+            for file in self.files:
+                with file.open("rb") as stream:
+                    while chunk := stream.read(1 << 20):
+                        total.update(chunk)
+            self._digest.append(total.hexdigest())
+        return self._digest[0]
+
+
+def load_model(source: str | os.PathLike[str] | onnx.ModelProto | Model) -> Model:
+    """Read an ONNX model.
+
+    Parameters
+    ----------
+    source : path, onnx.ModelProto or Model
+        External data are found beside the file and stay on disk. A ``Model`` is returned as it is.
+
+    Returns
+    -------
+    Model
+        Unnamed and twice-used node names are replaced by stable ones such as ``Conv_12``.
+
+    Raises
+    ------
+    ModelError
+        If the file is missing, is no ONNX model, is cut short, or its external data are missing.
+    """
+    if isinstance(source, Model):
+        return source
+    if isinstance(source, onnx.ModelProto):
+        proto, label, path = source, "<ModelProto>", None
+    else:
+        path = Path(source)
+        label = path.name
+        proto = _read(path)
+    if not proto.graph.node and not proto.graph.output:
+        raise ModelError(f"{label}: holds no graph, so it is not an ONNX model; is it the right file?")
+    try:
+        model = ir.from_proto(proto)
+    except Exception as error:  # onnx-ir raises many kinds for a damaged graph
+        raise ModelError(f"{label}: the graph is damaged ({_first_line(error)})") from error
+    if path is not None:
+        ir.external_data.set_base_dir(model.graph, path.parent)
+    _check_external(model, label)
+    _drop_default_inputs(model)
+    name_nodes(model.graph)
+    return Model(model, label, path)
+
+
+def save_model(model: Model, path: Path) -> Model:
+    """Write a model to a file; near protobuf's 2 GiB limit its weights go into ``<name>.data`` beside it.
+
+    Returns
+    -------
+    Model
+        The same model, now with a path.
+
+    Raises
+    ------
+    OutputError
+        If it cannot be written.
+    """
+    try:
+        if sum(tensor.nbytes for tensor in _weights(model.ir_model)) > _SINGLE_FILE_LIMIT:
+            ir.save(model.ir_model, path, external_data=f"{path.name}.data")
+        else:
+            path.write_bytes(model.serialize())
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written ({error.strerror or error})", path=path) from error
+    return Model(model.ir_model, path.name, path)
+
+
+def constant(value: ir.Value | None) -> ir.TensorProtocol | None:
+    """Return the tensor behind a value that never changes, seen through ``Constant`` and ``Identity`` nodes."""
+    if value is None or value.is_graph_input():
+        return None
+    if value.const_value is not None:
+        return value.const_value
+    node = value.producer()
+    if node is None or node.domain not in ("", "ai.onnx"):
+        return None
+    if node.op_type == "Identity":
+        return constant(node.inputs[0])
+    attribute = node.attributes.get("value") if node.op_type == "Constant" else None
+    return attribute.as_tensor() if attribute is not None and isinstance(attribute, ir.Attr) else None
+
+
+def constants(graph: ir.Graph) -> dict[str, ir.Value]:
+    """Return the values that hold a constant, by name: initializers and outputs of Constant nodes."""
+    found = {value.name or "": value for value in graph.initializers.values() if not value.is_graph_input()}
+    for node in graph:
+        if node.op_type == "Constant" and constant(node.outputs[0]) is not None:
+            found[node.outputs[0].name or ""] = node.outputs[0]
+    return found
+
+
+def is_float(tensor: ir.TensorProtocol) -> bool:
+    """Tell whether a tensor holds float32, float16 or bfloat16 numbers."""
+    return tensor.dtype in _FLOATS
+
+
+def float32(tensor: ir.TensorProtocol) -> NDArray[np.float32]:
+    """Return a float tensor as float32; 16-bit kinds are widened, which is exact."""
+    return np.asarray(tensor.numpy().astype(np.float32, copy=False))
+
+
+def shape_of(tensor: ir.TensorProtocol) -> tuple[int, ...]:
+    """Return the sizes of a constant as plain numbers."""
+    return tuple(int(size) for size in tensor.shape.numpy())
+
+
+def name_nodes(graph: ir.Graph) -> None:
+    """Give every unnamed or twice-named node of a graph a stable name: its operator and its index."""
+    seen: set[str] = set()
+    for index, node in enumerate(graph):
+        if not node.name or node.name in seen:
+            node.name = f"{node.op_type}_{index}"
+            while node.name in seen:
+                node.name += "_"
+        seen.add(node.name)
+
+
+def _tensor(value: ir.Value) -> ir.TensorProtocol:
+    tensor = constant(value)
+    assert tensor is not None  # constants() returns nothing else
+    return tensor
+
+
+def _spec(value: ir.Value) -> TensorSpec:
+    dtype = value.dtype.numpy() if value.dtype is not None else np.dtype(np.float32)
+    shape = value.shape if value.shape is not None else ()
+    sizes = (size if isinstance(size, int) else str(size.value or "?") for size in shape)
+    return TensorSpec(name=value.name or "", dtype=dtype, shape=tuple(sizes))
+
+
+def _read(path: Path) -> onnx.ModelProto:
+    if not path.exists():
+        raise ModelError(f"{path}: no such file")
+    if path.is_dir():
+        raise ModelError(f"{path}: is a folder, and a model is a file; did you mean a .onnx file in it?")
+    try:
+        return onnx.load_model_from_string(path.read_bytes())
+    except OSError as error:
+        raise ModelError(f"{path}: cannot be read ({error.strerror or error})") from error
+    except DecodeError as error:
+        raise ModelError(
+            f"{path}: is not a complete ONNX file ({path.stat().st_size} bytes read); "
+            "it was cut short, or is something else"
+        ) from error
+
+
+def _weights(model: ir.Model) -> Iterator[ir.TensorProtocol]:
+    for graph in model.graphs():
+        for value in graph.initializers.values():
+            if value.const_value is not None:
+                yield value.const_value
+
+
+def _external(model: ir.Model) -> Iterator[ir.ExternalTensor]:
+    return (tensor for tensor in _weights(model) if isinstance(tensor, ir.ExternalTensor))
+
+
+def _location(tensor: ir.ExternalTensor) -> Path:
+    return Path(tensor.base_dir) / tensor.location
+
+
+def _check_external(model: ir.Model, label: str) -> None:
+    for tensor in _external(model):
+        file = _location(tensor)
+        if not file.is_file():
+            raise ModelError(
+                f"{label}: the weight {tensor.name} lies in {file}, which does not exist; "
+                "external data must stay beside the model",
+                tensor=tensor.name or "",
+            )
+        needed = (tensor.offset or 0) + (tensor.length or tensor.nbytes)
+        if file.stat().st_size < needed:
+            raise ModelError(
+                f"{label}: {file} has {file.stat().st_size} bytes, but the weight {tensor.name} ends at byte "
+                f"{needed}; the file is incomplete",
+                tensor=tensor.name or "",
+            )
+
+
+def _drop_default_inputs(model: ir.Model) -> None:
+    """Before IR version 4 every weight had to be listed as an input too; that never meant it may change."""
+    if model.ir_version >= 4:
+        return
+    for value in [value for value in model.graph.inputs if value.const_value is not None]:
+        model.graph.inputs.remove(value)
+    model.ir_version = 4
+
+
+def _to_proto(model: ir.Model) -> onnx.ModelProto:
+    if any(_external(model)):
+        model = ir.external_data.load_to_model(model.clone())
+    proto = ir.to_proto(model)
+    stored = {tensor.name for tensor in proto.graph.initializer}  # their types need no second mention
+    described = [value for value in proto.graph.value_info if value.name not in stored]
+    del proto.graph.value_info[:]
+    proto.graph.value_info.extend(described)
+    return proto
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).splitlines()
+    return lines[0] if lines else type(error).__name__

@@ -1,0 +1,120 @@
+"""A plan and a model in, a quantized model out: floats replaced by codes and their decoding."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import onnx_ir as ir
+
+from ptq_lab.errors import PlanError
+from ptq_lab.graph.decode import GraphWriter, StoredWeight
+from ptq_lab.graph.model import Model, constants
+from ptq_lab.graph.opset import onnxruntime_for, raise_opset
+
+if TYPE_CHECKING:  # the plan is built from this room's targets, so it lies above
+    from ptq_lab.plan import QuantPlan, TensorPlan
+
+_NATIVE_OPSET = 7  # Cast from int8 and int16, Mul and Add that broadcast
+_LANES_OPSET = 18  # BitwiseAnd, BitwiseOr
+_INT4_OPSET = 21  # Cast from int4
+_INT4_ONNXRUNTIME = "1.23"  # first release with a kernel for it (tried: 1.18, 1.20 and 1.22 have none)
+
+
+def required_opset(plan: QuantPlan) -> int:
+    """Return the lowest opset whose operators can decode what the plan stores."""
+    return max((_opset_of(entry) for entry in plan.entries), default=1)
+
+
+def required_onnxruntime(plan: QuantPlan, opset: int) -> str:
+    """Return the oldest onnxruntime release that runs what the plan stores in a model of this opset."""
+    releases = [onnxruntime_for(opset)]
+    if any(entry.storage == "int4" for entry in plan.entries):
+        releases.append(_INT4_ONNXRUNTIME)
+    return max(releases, key=lambda release: tuple(map(int, release.split("."))))
+
+
+def apply_plan(model: Model, plan: QuantPlan) -> Model:
+    """Write a plan into a model.
+
+    Parameters
+    ----------
+    model : Model
+        Not changed.
+    plan : QuantPlan
+        Every entry with its codes (after :func:`~ptq_lab.plan.round_weights`).
+
+    Returns
+    -------
+    Model
+        At the model's opset, or the one the storage needs. Node and tensor names stay; each decoded weight
+        carries the name of the float weight it replaces.
+
+    Raises
+    ------
+    PlanError
+        If an entry has no codes or names a tensor that the model does not have.
+    ModelError
+        If the opset has to be raised and cannot be.
+    """
+    raised = raise_opset(model, required_opset(plan))
+    quantized = raised if raised is not model else model.clone()
+    graph = quantized.graph
+    writer = GraphWriter(graph)
+    holders = constants(graph)
+    for entry in plan.entries:
+        holder = holders.get(entry.tensor)
+        if holder is None:
+            raise PlanError(f"the model has no weight named {entry.tensor}", tensor=entry.tensor)
+        if entry.weight is None:
+            raise PlanError(f"{entry.tensor}: has no codes yet; run round_weights first", tensor=entry.tensor)
+        _replace(graph, writer, holder, entry)
+    return quantized
+
+
+def _opset_of(entry: TensorPlan) -> int:
+    if entry.storage == "int4":
+        return _INT4_OPSET
+    return _LANES_OPSET if entry.storage.startswith("uint8") else _NATIVE_OPSET
+
+
+def _replace(graph: ir.Graph, writer: GraphWriter, holder: ir.Value, entry: TensorPlan) -> None:
+    assert entry.weight is not None  # checked by the caller
+    dtype = holder.dtype or ir.DataType.FLOAT
+    users = [use.node for use in holder.uses()]
+    name, producer = holder.name or "", holder.producer()
+    if producer is None:
+        del graph.initializers[name]
+    stored = StoredWeight(writer, name, entry.weight, by_row=entry.by_row)
+    lookups = [node for node in users if entry.by_row and node.op_type == "Gather" and node.graph is graph]
+    for node in lookups:
+        _replace_lookup(graph, writer, node, stored, dtype)
+    if len(lookups) < len(users):
+        writer.before = _first(graph)
+        decoded = _as_type(writer, stored.decode(), dtype)
+        holder.name = None
+        decoded.name = name
+        holder.replace_all_uses_with(decoded)
+    if producer is not None:
+        graph.remove(producer, safe=True)
+
+
+def _replace_lookup(
+    graph: ir.Graph, writer: GraphWriter, node: ir.Node, stored: StoredWeight, dtype: ir.DataType
+) -> None:
+    indices, output = node.inputs[1], node.outputs[0]
+    assert indices is not None  # a Gather always has indices
+    writer.before = node
+    rows = _as_type(writer, stored.decode_rows(indices), dtype)
+    rows.shape, rows.type = output.shape, output.type
+    name, output.name = output.name, None
+    output.replace_all_uses_with(rows, replace_graph_outputs=True)
+    rows.name = name
+    graph.remove(node, safe=True)
+
+
+def _as_type(writer: GraphWriter, value: ir.Value, dtype: ir.DataType) -> ir.Value:
+    return value if dtype == ir.DataType.FLOAT else writer.node("Cast", [value], {"to": dtype})
+
+
+def _first(graph: ir.Graph) -> ir.Node | None:
+    return next(iter(graph), None)

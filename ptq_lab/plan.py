@@ -1,0 +1,295 @@
+"""The plan: per tensor what happens to it, how, and why, as frozen data that can be printed and edited.
+
+A plan is made in two steps. `make_plan` decides (widths, axes, storage; it reads no weight), and
+`round_weights` fills in codes and scales. Every improvement is another *plan -> plan* step, and an edit
+such as `with_bits` clears what it invalidates, so that `round_weights` knows what to redo. Rewriting the
+graph decides nothing.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ptq_lab.errors import ModelError, PlanError
+from ptq_lab.graph import Rules, Skip, Targets, match_nodes
+from ptq_lab.numerics import QuantizedWeight, quantize_weight, split_width
+from ptq_lab.progress import Progress, Step, silent
+
+NATIVE = {4: "int4", 8: "int8", 16: "int16"}  # widths that an ONNX element type holds as they are
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TensorPlan:
+    """What happens to one weight.
+
+    Attributes
+    ----------
+    tensor : str
+        Name of the weight.
+    nodes : tuple of str
+        The nodes that use it; the first one gives it its place in reports.
+    op_type : str
+        Operator of the first node.
+    shape : tuple of int
+    bits : int
+        Width of a code, 1..16.
+    axis : int or None
+        Channel axis; ``None``: one scale for the tensor.
+    channel_axis : int
+        Axis of the output channels, whatever `axis` is.
+    correct : bool
+        Give every channel back its mean and spread.
+    by_row : bool
+        A table of which only the rows looked up are decoded.
+    bytes_before : int
+        As stored in the original.
+    weight : QuantizedWeight or None
+        Codes and scales, once :func:`round_weights` or a search has found them; not compared, not in JSON.
+    """
+
+    tensor: str
+    nodes: tuple[str, ...]
+    op_type: str
+    shape: tuple[int, ...]
+    bits: int
+    axis: int | None
+    channel_axis: int
+    correct: bool = True
+    by_row: bool = False
+    bytes_before: int
+    weight: QuantizedWeight | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def node(self) -> str:
+        """The first node that uses the weight."""
+        return self.nodes[0]
+
+    @property
+    def channels(self) -> int:
+        """How many scales the weight has."""
+        return 1 if self.axis is None else self.shape[self.axis]
+
+    @property
+    def granularity(self) -> str:
+        """Per channel or per tensor, in words."""
+        return "per-tensor" if self.axis is None else f"per-channel ({self.channels})"
+
+    @property
+    def storage(self) -> str:
+        """How the codes are stored: an element type, or the byte lanes of each part of the width."""
+        if self.bits in NATIVE and not (self.by_row and self.bits == 4):
+            return NATIVE[self.bits]
+        return "uint8 lanes " + "+".join(str(width) for width in split_width(self.bits))
+
+    @property
+    def bytes_after(self) -> int:
+        """Bytes of codes, scales and offsets."""
+        rows, length = (self.shape[0], self.shape[1]) if self.by_row else (1, math.prod(self.shape))
+        if self.storage.startswith("uint8 lanes"):
+            length = -(-length // 8) * 8
+        return rows * -(-length * self.bits // 8) + 8 * self.channels
+
+
+@dataclass(frozen=True, slots=True)
+class QuantPlan:
+    """What happens to every weight of a model.
+
+    Attributes
+    ----------
+    entries : tuple of TensorPlan
+        Weights to quantize, in the order of the graph.
+    skips : tuple of Skip
+        Weights that stay float, each with its reason.
+    """
+
+    entries: tuple[TensorPlan, ...]
+    skips: tuple[Skip, ...] = ()
+
+    def __getitem__(self, tensor: str) -> TensorPlan:
+        for entry in self.entries:
+            if entry.tensor == tensor:
+                return entry
+        near = difflib.get_close_matches(tensor, [entry.tensor for entry in self.entries], n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise PlanError(f"the plan quantizes no tensor named {tensor!r}{hint}", tensor=tensor)
+
+    def with_bits(self, bits: int | Mapping[str, int]) -> QuantPlan:
+        """Return the plan with other widths: one for all, or one per tensor name.
+
+        Raises
+        ------
+        PlanError
+            If a width is outside 1..16 or a tensor is not in the plan.
+        """
+        wanted = {entry.tensor: bits for entry in self.entries} if isinstance(bits, int) else dict(bits)
+        for tensor, width in wanted.items():
+            if not 1 <= width <= 16:
+                raise PlanError(f"{self[tensor].tensor}: {width} bits are outside 1..16", tensor=tensor)
+            self[tensor]
+        return self._map(
+            lambda entry: (
+                replace(entry, bits=wanted[entry.tensor], weight=None)
+                if wanted.get(entry.tensor, entry.bits) != entry.bits
+                else entry
+            )
+        )
+
+    def skipping(self, *patterns: str) -> QuantPlan:
+        """Return the plan without the nodes that the patterns mean (as in ``skip_quant_node``).
+
+        Raises
+        ------
+        PlanError
+            If a pattern matches no node of the plan.
+        """
+        found = match_nodes(patterns, ((node, entry.op_type) for entry in self.entries for node in entry.nodes))
+        if found.unmatched:
+            raise PlanError(str(found.unmatched[0].message) + "; " + found.unmatched[0].hint)
+        out = [entry for entry in self.entries if any(node in found.nodes for node in entry.nodes)]
+        skips = [
+            Skip(
+                node=entry.node,
+                op_type=entry.op_type,
+                tensor=entry.tensor,
+                shape=entry.shape,
+                bytes=entry.bytes_before,
+                reason="taken out of the plan",
+                setting="plan.skipping",
+            )
+            for entry in out
+        ]
+        kept = tuple(entry for entry in self.entries if entry not in out)
+        return QuantPlan(kept, (*self.skips, *skips))
+
+    def diff(self, other: QuantPlan) -> tuple[str, ...]:
+        """Return one line per tensor that the two plans treat differently."""
+        mine = {entry.tensor: entry for entry in self.entries}
+        theirs = {entry.tensor: entry for entry in other.entries}
+        return tuple(
+            f"{tensor}: {_describe(mine.get(tensor))} -> {_describe(theirs.get(tensor))}"
+            for tensor in dict.fromkeys((*mine, *theirs))
+            if mine.get(tensor) != theirs.get(tensor)
+        )
+
+    def to_json(self) -> str:
+        """Return the decisions as JSON text; codes and scales follow from them and the model."""
+        entries = [_plain(entry) for entry in self.entries]
+        return json.dumps({"entries": entries, "skips": [asdict(skip) for skip in self.skips]}, indent=2)
+
+    @classmethod
+    def from_json(cls, text: str) -> QuantPlan:
+        """Return the plan that :meth:`to_json` wrote."""
+        data = json.loads(text)
+        entries = (TensorPlan(**_tuples(entry)) for entry in data["entries"])
+        return cls(tuple(entries), tuple(Skip(**_tuples(skip)) for skip in data["skips"]))
+
+    def __str__(self) -> str:
+        head = f"{'node':32} {'operator':14} {'shape':>18} {'bits':>4}  {'storage':22} {'bytes':>22}"
+        kept = (_line(skip.node, skip.op_type, skip.shape, "-", f"float: {skip.reason}", "") for skip in self.skips)
+        lines = [head, *map(_entry_line, self.entries), *kept]
+        return "\n".join(line.rstrip() for line in lines)
+
+    def _map(self, change: Callable[[TensorPlan], TensorPlan]) -> QuantPlan:
+        return QuantPlan(tuple(change(entry) for entry in self.entries), self.skips)
+
+
+def make_plan(targets: Targets, *, bits: int, per_channel: bool = True, correct: bool = True) -> QuantPlan:
+    """Decide width, granularity and storage of every target; reads no weight.
+
+    Parameters
+    ----------
+    targets : Targets
+    bits : int
+        Width of all codes, 1..16.
+    per_channel : bool
+        One scale per output channel, or one per tensor.
+    correct : bool
+        Give every channel back its mean and spread.
+    """
+    entries = (
+        TensorPlan(
+            tensor=target.tensor,
+            nodes=target.nodes,
+            op_type=target.op_type,
+            shape=target.shape,
+            bits=bits,
+            axis=target.axis if per_channel else None,
+            channel_axis=target.axis,
+            correct=correct,
+            by_row=target.by_row,
+            bytes_before=target.bytes,
+        )
+        for target in targets.targets
+    )
+    return QuantPlan(tuple(entries), targets.skips)
+
+
+def round_weights(
+    plan: QuantPlan, read: Callable[[str], NDArray[np.float32]], *, progress: Progress = silent
+) -> QuantPlan:
+    """Round every weight that has no codes yet to the nearest point of its grid.
+
+    Parameters
+    ----------
+    plan : QuantPlan
+    read : callable
+        Tensor name to float32 weight, e.g. ``model.weight``.
+    progress : Progress
+        Told once per tensor.
+
+    Raises
+    ------
+    ModelError
+        If a weight holds NaN or infinity.
+    """
+    entries = []
+    for index, entry in enumerate(plan.entries):
+        entries.append(entry if entry.weight is not None else _round(entry, read(entry.tensor)))
+        progress(Step("quantize", index + 1, len(plan.entries), entry.tensor))
+    return QuantPlan(tuple(entries), plan.skips)
+
+
+def _round(entry: TensorPlan, values: NDArray[np.float32]) -> TensorPlan:
+    try:
+        weight = quantize_weight(values, bits=entry.bits, axis=entry.axis, correct=entry.correct)
+    except ValueError as error:
+        bad = int(values.size - np.isfinite(values).sum())
+        raise ModelError(
+            f"{entry.node} ({entry.op_type}): the weight {entry.tensor} holds {bad} NaN or infinite values "
+            f"of {values.size}; repair the model, or leave the node out: skip_quant_node={entry.node}",
+            node=entry.node,
+            tensor=entry.tensor,
+        ) from error
+    return replace(entry, weight=weight)
+
+
+def _describe(entry: TensorPlan | None) -> str:
+    return "float" if entry is None else f"{entry.bits} bits {entry.granularity}"
+
+
+def _entry_line(entry: TensorPlan) -> str:
+    size = f"{entry.bytes_before:,} -> {entry.bytes_after:,}"
+    return _line(entry.node, entry.op_type, entry.shape, str(entry.bits), entry.storage, size)
+
+
+def _line(node: str, op_type: str, shape: Iterable[int], bits: str, storage: str, size: str) -> str:
+    return f"{node:32} {op_type:14} {'x'.join(map(str, shape)):>18} {bits:>4}  {storage:22} {size:>22}"
+
+
+def _plain(entry: TensorPlan) -> dict[str, Any]:
+    return {name: getattr(entry, name) for name in TensorPlan.__slots__ if name != "weight"}
+
+
+def _tuples(record: dict[str, Any]) -> dict[str, Any]:
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in record.items()}
+
+
+__all__ = ["NATIVE", "QuantPlan", "Rules", "TensorPlan", "make_plan", "round_weights"]
