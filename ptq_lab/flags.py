@@ -1,0 +1,56 @@
+"""The converter's command-line values that the magic and the Python call take as well."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from ptq_lab.errors import ConfigError, Problem
+
+OPTIMIZE = ("none", "general", "gpu_oriented", "ascend_oriented")
+
+InputShape = str | Mapping[str, Sequence[int]]
+
+
+def parse_input_shape(value: InputShape | None) -> dict[str, tuple[int, ...]]:
+    """Read ``--inputShape``: shapes by input name, from a mapping or from ``name:1,2,3;name2:4``.
+
+    The last colon separates name and sizes, so names such as ``input:0`` work.
+
+    Raises
+    ------
+    ConfigError
+        If an item has no colon, or a size is not a positive whole number.
+
+    Examples
+    --------
+    >>> parse_input_shape("image:1,3,224,224;scale:0:4")
+    {'image': (1, 3, 224, 224), 'scale:0': (4,)}
+    """
+    if value is None:
+        return {}
+    if isinstance(value, Mapping):
+        return {name: tuple(int(size) for size in sizes) for name, sizes in value.items()}
+    shapes = {}
+    for item in filter(None, (part.strip() for part in value.split(";"))):
+        name, colon, sizes = item.rpartition(":")
+        numbers = [size.strip() for size in sizes.split(",")]
+        if not colon or not name or not all(size.isdecimal() and int(size) > 0 for size in numbers):
+            message = f"'{item}' is not a name with sizes above 0, such as image:1,3,224,224"
+            raise ConfigError([Problem(key="inputShape", message=message, hint="several are separated by ;")])
+        shapes[name] = tuple(int(size) for size in numbers)
+    return shapes
+
+
+def check_optimize(value: str | None) -> tuple[str, ...]:
+    """Return what is to be said about ``--optimize``: it chooses the original's graph passes, which are not ours.
+
+    Raises
+    ------
+    ConfigError
+        If the original would not accept the value either.
+    """
+    if value is None:
+        return ()
+    if value not in OPTIMIZE and "ascend_oriented" not in value:
+        raise ConfigError([Problem(key="optimize", message=f"'{value}' is not one of {', '.join(OPTIMIZE)}")])
+    return (f"optimize={value} has no meaning for an ONNX model and was not used",)

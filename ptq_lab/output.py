@@ -1,0 +1,83 @@
+"""Where a quantized model goes: checked before any work, written as a draft, published at the end."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ptq_lab.errors import OutputError
+from ptq_lab.graph import Model, save_model
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """The place of a quantized model.
+
+    Attributes
+    ----------
+    path : Path
+        The file, which may not exist yet.
+    """
+
+    path: Path
+    _folder: tempfile.TemporaryDirectory[str] | None = field(default=None, repr=False)  # lives as long as this object
+
+    @contextmanager
+    def draft(self, model: Model) -> Iterator[Model]:
+        """Write the model beside its place, and move it there when the block ends without an error.
+
+        Raises
+        ------
+        OutputError
+            If it cannot be written.
+        """
+        try:
+            folder = tempfile.TemporaryDirectory(prefix=".ptq_lab-", dir=self.path.parent)
+        except OSError as error:
+            raise self._refused(error) from error
+        with folder:
+            yield save_model(model, Path(folder.name) / self.path.name)
+            try:
+                # The model last: whoever sees it finds its external data in place.
+                for file in sorted(Path(folder.name).iterdir(), key=lambda file: file.name == self.path.name):
+                    shutil.move(file, self.path.parent / file.name)
+            except OSError as error:
+                raise self._refused(error) from error
+
+    def found(self, model: Model) -> Model:
+        """Return the model as the file at this place."""
+        return Model(model.ir_model, self.path.name, self.path)
+
+    def _refused(self, error: OSError) -> OutputError:
+        return OutputError(f"{self.path}: cannot be written ({error.strerror or error})", path=self.path)
+
+
+def place_output(path: str | os.PathLike[str] | None, original: Model) -> Output:
+    """Find the place for the quantized model; without a path, a temporary folder.
+
+    Raises
+    ------
+    OutputError
+        If the path is a folder, is the original itself, or lies where nothing can be written.
+    """
+    if path is None:
+        folder = tempfile.TemporaryDirectory(prefix="ptq_lab-")
+        stem = original.path.stem if original.path is not None else "model"
+        return Output(Path(folder.name) / f"{stem}_quantized.onnx", folder)
+    target = Path(path)
+    if target.is_dir() or str(path).endswith(("/", os.sep)):
+        raise OutputError(f"{path}: is a folder; name a file in it, e.g. {target / 'quantized.onnx'}", path=target)
+    if not target.suffix:
+        target = target.with_name(f"{target.name}.onnx")
+    if not target.parent.is_dir():
+        raise OutputError(f"{target}: the folder {target.parent} does not exist; make it first", path=target)
+    if original.path is not None and target.exists() and target.samefile(original.path):
+        raise OutputError(f"{target}: is the original model; name another file for the quantized one", path=target)
+    if not os.access(target.parent, os.W_OK):
+        raise OutputError(f"{target}: nothing can be written into {target.parent}", path=target)
+    return Output(target, None)

@@ -1,0 +1,274 @@
+"""`quantize`: the whole house in one function, and the result it returns."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Executor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import onnx
+
+from ptq_lab.calibration import Samples, open_samples, random_samples
+from ptq_lab.config import QuantConfig, load_config, unsupported
+from ptq_lab.errors import ConfigError, NotImplementedYet, OutputError, Problem
+from ptq_lab.evaluation import Metric, open_metric
+from ptq_lab.flags import InputShape, check_optimize, parse_input_shape
+from ptq_lab.graph import (
+    Model,
+    Rules,
+    apply_plan,
+    find_targets,
+    load_model,
+    raise_opset,
+    required_onnxruntime,
+    required_opset,
+    store_half,
+)
+from ptq_lab.manifest import config_text, manifest, metadata
+from ptq_lab.output import Output, place_output
+from ptq_lab.plan import QuantPlan, make_plan, round_weights
+from ptq_lab.progress import Progress, silent
+from ptq_lab.report.build import build_report
+from ptq_lab.report.compare import measure
+from ptq_lab.report.tables import Report
+from ptq_lab.runtime import require_same
+
+Config = str | Path | Mapping[str, Mapping[str, object]] | QuantConfig
+Source = str | os.PathLike[str] | onnx.ModelProto | Model
+Layout = Literal["NHWC", "NCHW"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class QuantResult:
+    """A finished run.
+
+    Attributes
+    ----------
+    config : QuantConfig
+    plan : QuantPlan
+        With codes and scales.
+    model : Model
+        The quantized model.
+    report : Report
+    manifest : dict
+        Versions, hashes, options and plan, ready for JSON.
+    output : Output
+        Where the quantized model is.
+    """
+
+    config: QuantConfig
+    plan: QuantPlan
+    model: Model
+    report: Report
+    manifest: dict[str, Any]
+    output: Output = field(repr=False)
+
+    @property
+    def model_path(self) -> Path:
+        """The quantized model's file; in a temporary folder, gone with this object, if no output was named."""
+        return self.output.path
+
+    def save(self, folder: str | os.PathLike[str]) -> Path:
+        """Write the model, ``manifest.json``, ``report.json``, ``layers.csv`` and ``config.cfg`` into a folder.
+
+        Raises
+        ------
+        OutputError
+            If the folder cannot be made or written.
+        """
+        folder = Path(folder)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            for file in (self.model_path, self.model_path.with_name(f"{self.model_path.name}.data")):
+                if file.exists() and file.parent.resolve() != folder.resolve():
+                    shutil.copy2(file, folder)
+            text = json.dumps(self.manifest, indent=2) + "\n"
+            (folder / "manifest.json").write_text(text, encoding="utf-8")
+            (folder / "config.cfg").write_text(config_text(self.config), encoding="utf-8")
+            self.report.to_json(folder / "report.json")
+            self.report.layers.to_csv(folder / "layers.csv")
+        except OSError as error:
+            raise OutputError(f"{folder}: cannot be written ({error.strerror or error})", path=folder) from error
+        return folder
+
+
+def quantize(
+    model: Source,
+    config: Config,
+    output: str | os.PathLike[str] | None = None,
+    *,
+    samples: Any = None,
+    evaluate: Any = None,
+    progress: Progress | None = None,
+    executor: Executor | None = None,
+    input_shape: InputShape | None = None,
+    input_data_format: Layout | None = None,
+    optimize: str | None = None,
+    fp16: bool = False,
+) -> QuantResult:
+    """Quantize an ONNX model as a configuration says, and measure what it cost.
+
+    Parameters
+    ----------
+    model : path, onnx.ModelProto or Model
+        The float model; it is not changed.
+    config : INI text, path, dict of dicts, or QuantConfig
+    output : path, optional
+        Where to write the quantized model; ``.onnx`` is added if there is no suffix. The file appears whole or
+        not at all.
+    samples : folder, .npz, mapping or iterable, optional
+        What the two models are compared on; seeded random inputs if there are none here or in the config.
+    evaluate : callable, .npz or folder, optional
+        The task metric, measured before and after; higher is better.
+    progress : callable, optional
+        Told about every step.
+    executor : concurrent.futures.Executor, optional
+        For the steps that split into tasks; none of those is implemented yet.
+    input_shape : mapping or "name:1,3,224,224", optional
+        Sizes for dynamic axes.
+    input_data_format : {"NHWC", "NCHW"}, optional
+        Layout of ``.bin`` samples.
+    optimize : str, optional
+        Accepted for the original's sake; a note says that it is not used.
+    fp16 : bool
+        Store what stays float in 16 bits.
+
+    Returns
+    -------
+    QuantResult
+
+    Raises
+    ------
+    ConfigError, ModelError, SampleError, InferenceError, OutputError
+        The input's fault, in one message; nothing has been written.
+    NotImplementedYet
+        The configuration asks for something that has not landed.
+
+    Examples
+    --------
+    >>> from ptq_lab import demo
+    >>> digits = demo.load("digits_cnn")
+    >>> settings = {"common_quant_param": {"quant_type": "WEIGHT_QUANT", "bit_num": 8}}
+    >>> result = quantize(digits.model_path, settings, samples=digits.calib_path)
+    >>> result.report.summary.cosine_min > 0.99
+    True
+    """
+    clock, told = _Clock(), progress or silent
+    options = _usable(load_config(config), executor)
+    notes = [*check_optimize(optimize), *map(str, options.problems)]
+    with clock("load"):
+        original = load_model(model)
+        place = place_output(output, original)
+        data, metric = _inputs(original, options, samples, evaluate, parse_input_shape(input_shape), input_data_format)
+        notes += [*data.notes, *(metric.notes if metric else ())]
+    with clock("quantize"):
+        decided, plan_notes = _decide(original, options)
+        plan = round_weights(decided, original.weight, progress=told)
+        quantized, write_notes = _rewrite(original, plan, data, fp16=fp16)
+        quantized.ir_model.metadata_props.update(metadata(original, options, plan))
+        notes += [*plan_notes, *write_notes]
+    with place.draft(quantized) as draft:
+        with clock("compare"):
+            measured = measure(original, draft, data, metric, providers=options.lab.providers, progress=told)
+        record = manifest(original, draft, options, plan, {"origin": data.origin, "sha256": data.fingerprint()})
+        report = build_report(
+            original, draft, plan, measured, options.common, notes=tuple(notes), seconds=clock.seconds
+        )
+    return QuantResult(
+        config=options, plan=plan, model=place.found(quantized), report=report, manifest=record, output=place
+    )
+
+
+def preview(model: Source, config: Config) -> QuantPlan:
+    """Decide what :func:`quantize` would do, without reading a weight or writing anything.
+
+    Returns
+    -------
+    QuantPlan
+        Its text is a table of every weight: bits, storage, bytes, or why it stays float.
+
+    Raises
+    ------
+    ConfigError, ModelError, NotImplementedYet
+    """
+    return _decide(load_model(model), _usable(load_config(config), None))[0]
+
+
+def _usable(config: QuantConfig, executor: Executor | None) -> QuantConfig:
+    """Refuse what cannot be done yet, and a configuration that asks for nothing."""
+    if config.common.quant_type is None:
+        message = "is missing, so there is nothing to do"
+        hint = "WEIGHT_QUANT is what works so far"
+        raise ConfigError([Problem(section="common_quant_param", key="quant_type", message=message, hint=hint)])
+    if problems := unsupported(config):
+        raise NotImplementedYet("\n".join(map(str, problems)))
+    if executor is not None:
+        raise NotImplementedYet("executor: is not implemented yet; leave it out")
+    return config
+
+
+def _inputs(
+    model: Model,
+    config: QuantConfig,
+    samples: Any,
+    evaluate: Any,
+    shapes: Mapping[str, Any],
+    layout: Layout | None,
+) -> tuple[Samples, Metric | None]:
+    """Open what the two models are compared and judged on."""
+    reading: dict[str, Any] = {"preprocess": config.preprocess, "input_data_format": layout}
+    if samples is None and not config.preprocess.calibrate_path:
+        data = random_samples(model.inputs, input_shape=shapes)
+    else:
+        data = open_samples(samples, model.inputs, input_shape=shapes, **reading)
+    return data, None if evaluate is None else open_metric(evaluate, model.inputs, **reading)
+
+
+def _decide(model: Model, config: QuantConfig) -> tuple[QuantPlan, tuple[str, ...]]:
+    common = config.common
+    rules = Rules(
+        min_size=common.min_quant_weight_size,
+        min_channels=common.min_quant_weight_channel,
+        skip=common.skip_quant_node,
+    )
+    targets = find_targets(model, rules)
+    weight = config.weight
+    plan = make_plan(targets, bits=common.bit_num, per_channel=weight.per_channel, correct=weight.bias_correction)
+    return plan, tuple(map(str, targets.problems))
+
+
+def _rewrite(model: Model, plan: QuantPlan, samples: Samples, *, fp16: bool) -> tuple[Model, tuple[str, ...]]:
+    """Write the plan into the model, at the opset it needs."""
+    notes = []
+    raised = raise_opset(model, required_opset(plan))
+    if raised is not model:
+        require_same(model, raised, next(iter(samples)))
+        notes.append(
+            f"opset raised from {model.opset} to {raised.opset} for this width (outputs verified); "
+            f"runs on onnxruntime {required_onnxruntime(plan, raised.opset)} or newer"
+        )
+    quantized = apply_plan(raised, plan)
+    if fp16:
+        quantized, halved = store_half(quantized)
+        notes.append(str(halved))
+    return quantized, tuple(notes)
+
+
+class _Clock:
+    """Wall seconds per stage."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def __call__(self, stage: str) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - start

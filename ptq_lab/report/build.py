@@ -1,0 +1,153 @@
+"""A plan with its codes, and the outputs compared, become rows and a summary."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from itertools import groupby
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ptq_lab.graph import Model, Skip, required_onnxruntime
+from ptq_lab.numerics import dequantize_weight, relative_error
+from ptq_lab.plan import QuantPlan, TensorPlan
+from ptq_lab.report.compare import Measured
+from ptq_lab.report.tables import LayerRow, OutputRow, Report, Summary, Table
+
+
+class Options(Protocol):
+    """The two options a summary repeats."""
+
+    @property
+    def quant_type(self) -> str | None: ...  # noqa: D102
+    @property
+    def bit_num(self) -> int: ...  # noqa: D102
+
+
+def build_report(
+    original: Model,
+    quantized: Model,
+    plan: QuantPlan,
+    measured: Measured,
+    options: Options,
+    *,
+    notes: tuple[str, ...],
+    seconds: dict[str, float],
+) -> Report:
+    """Put everything known about a finished run into tables."""
+    rows = layer_rows(plan, original.weight)
+    layers = in_graph_order(rows, (node.name or "" for node in original.graph))
+    mean, lowest, sqnr = overall(measured.outputs)
+    summary = Summary(
+        model=original.label,
+        quant_type=options.quant_type or "",
+        bits=options.bit_num,
+        bytes_before=original.size,
+        bytes_after=quantized.size,
+        layers=len(layers),
+        layers_quantized=len(plan.entries),
+        cosine_mean=mean,
+        cosine_min=lowest,
+        sqnr_db=sqnr,
+        compared_on=measured.compared_on,
+        metric=measured.metric,
+        metric_before=measured.before,
+        metric_after=measured.after,
+        left_float=left_float(plan),
+        notes=notes,
+        opset=quantized.opset,
+        ir_version=quantized.ir_model.ir_version,
+        onnxruntime_required=required_onnxruntime(plan, quantized.opset),
+        seconds=seconds,
+    )
+    return Report(summary, layers, measured.outputs)
+
+
+def layer_rows(plan: QuantPlan, read: Callable[[str], NDArray[np.float32]]) -> Table[LayerRow]:
+    """Return one row per weight of a known operator, quantized or not.
+
+    Parameters
+    ----------
+    plan : QuantPlan
+        With codes.
+    read : callable
+        Tensor name to its original float32 values, e.g. ``model.weight``.
+    """
+    quantized = [_quantized_row(entry, read(entry.tensor)) for entry in plan.entries]
+    kept = [
+        LayerRow(
+            node=skip.node,
+            op_type=skip.op_type,
+            tensor=skip.tensor,
+            shape=skip.shape,
+            bits=None,
+            granularity="",
+            storage="float",
+            bytes_before=skip.bytes,
+            bytes_after=skip.bytes,
+            reason=skip.reason,
+        )
+        for skip in plan.skips
+    ]
+    return Table(LayerRow, (*quantized, *kept))
+
+
+def left_float(plan: QuantPlan) -> tuple[str, ...]:
+    """Say in one sentence per setting what it left in float, biggest first.
+
+    Examples
+    --------
+    >>> left_float(QuantPlan(()))
+    ()
+    """
+    groups = groupby(sorted(plan.skips, key=_cause), key=_cause)
+    found = [(cause, list(skips)) for cause, skips in groups]
+    found.sort(key=lambda item: -sum(skip.bytes for skip in item[1]))
+    sentences = []
+    for cause, skips in found:
+        size = sum(skip.bytes for skip in skips)
+        noun = "weight" if len(skips) == 1 else "weights"
+        sentences.append(f"{cause}: {len(skips)} {noun} ({_readable(size)}) stayed float")
+    return tuple(sentences)
+
+
+def overall(outputs: Sequence[OutputRow]) -> tuple[float, float, float]:
+    """Return mean cosine, lowest cosine and lowest SQNR over all outputs (1, 1, inf without any)."""
+    if not outputs:
+        return 1.0, 1.0, math.inf
+    mean = sum(row.cosine_mean for row in outputs) / len(outputs)
+    return mean, min(row.cosine_min for row in outputs), min(row.sqnr_db for row in outputs)
+
+
+def in_graph_order(rows: Iterable[LayerRow], nodes: Iterable[str]) -> Table[LayerRow]:
+    """Sort rows by the place of their node in the model."""
+    place = {name: index for index, name in enumerate(nodes)}
+    return Table(LayerRow, sorted(rows, key=lambda row: place.get(row.node, len(place))))
+
+
+def _quantized_row(entry: TensorPlan, values: NDArray[np.float32]) -> LayerRow:
+    assert entry.weight is not None  # the pipeline rounds before it reports
+    error = relative_error(values, dequantize_weight(entry.weight))
+    return LayerRow(
+        node=entry.node,
+        op_type=entry.op_type,
+        tensor=entry.tensor,
+        shape=entry.shape,
+        bits=entry.bits,
+        granularity=entry.granularity,
+        storage=entry.storage,
+        bytes_before=entry.bytes_before,
+        bytes_after=entry.bytes_after,
+        relative_error=error,
+        sqnr_db=-20.0 * math.log10(error) if error else math.inf,
+    )
+
+
+def _cause(skip: Skip) -> str:
+    return skip.setting or skip.reason
+
+
+def _readable(size: int) -> str:
+    return f"{size / 1e6:.2f} MB" if size >= 1e6 else f"{size / 1e3:.1f} KB" if size >= 1e3 else f"{size} bytes"

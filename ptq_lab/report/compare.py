@@ -1,0 +1,122 @@
+"""Two models on the same inputs: how far their outputs agree."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ptq_lab.graph import Model
+from ptq_lab.numerics import cosine, sqnr_db
+from ptq_lab.progress import Progress, Step, silent
+from ptq_lab.report.tables import OutputRow, Table
+from ptq_lab.runtime import CPU, Feeds, open_session, run_session
+
+
+class Inputs(Protocol):
+    """What models are compared on: re-iterable, of known length, with a name for reports."""
+
+    @property
+    def origin(self) -> str: ...  # noqa: D102
+    def __len__(self) -> int: ...
+    def __iter__(self) -> Iterator[Feeds]: ...
+
+
+class Judge(Protocol):
+    """A task metric; higher is better."""
+
+    @property
+    def name(self) -> str: ...  # noqa: D102
+    def score(self, session: Any) -> float: ...  # noqa: D102
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """How the quantized model does: its outputs against the original's, and the task metric of both."""
+
+    outputs: Table[OutputRow]
+    compared_on: str
+    metric: str = ""
+    before: float | None = None
+    after: float | None = None
+
+
+def measure(
+    original: Model,
+    quantized: Model,
+    samples: Inputs,
+    metric: Judge | None = None,
+    *,
+    providers: Sequence[str] = CPU,
+    progress: Progress = silent,
+) -> Measured:
+    """Run both models on every sample, and the metric on both if there is one."""
+    before, after = open_session(original, providers=providers), open_session(quantized, providers=providers)
+    outputs = compare_outputs(before, after, samples, progress=progress)
+    if metric is None:
+        return Measured(outputs=outputs, compared_on=samples.origin)
+    scores = []
+    for index, session in enumerate((before, after)):
+        progress(Step("evaluate", index, 2, metric.name))
+        scores.append(metric.score(session))
+    return Measured(outputs=outputs, compared_on=samples.origin, metric=metric.name, before=scores[0], after=scores[1])
+
+
+@dataclass(slots=True)
+class _Agreement:
+    """Running totals of one output; memory does not grow with the number of inputs."""
+
+    cosine_sum: float = 0.0
+    cosine_min: float = 1.0
+    signal: float = 0.0
+    noise: float = 0.0
+    worst: float = 0.0
+    count: int = 0
+
+    def add(self, before: NDArray[Any], after: NDArray[Any]) -> None:
+        x, y = before.astype(np.float64).ravel(), after.astype(np.float64).ravel()
+        error = y - x
+        similarity = cosine(x, y)
+        self.cosine_sum += similarity
+        self.cosine_min = min(self.cosine_min, similarity)
+        self.signal += float(x @ x)
+        self.noise += float(error @ error)
+        self.worst = max(self.worst, float(np.abs(error).max(initial=0.0)))
+        self.count += 1
+
+    def row(self, output: str) -> OutputRow:
+        return OutputRow(
+            output=output,
+            cosine_mean=self.cosine_sum / max(self.count, 1),
+            cosine_min=self.cosine_min,
+            sqnr_db=sqnr_db(self.signal, self.noise),
+            max_abs_error=self.worst,
+        )
+
+
+def compare_outputs(before: Any, after: Any, samples: Inputs, *, progress: Progress = silent) -> Table[OutputRow]:
+    """Run two sessions on every sample and measure how their outputs agree.
+
+    Parameters
+    ----------
+    before, after : onnxruntime.InferenceSession
+        With the same inputs; outputs are matched by name.
+    samples : iterable of {input name: array}
+        Read once, one at a time.
+
+    Returns
+    -------
+    Table of OutputRow
+        One row per numeric output, in the order of `before`.
+    """
+    totals: dict[str, _Agreement] = {}
+    for index, feeds in enumerate(samples):
+        wanted, got = run_session(before, feeds), run_session(after, feeds)
+        for name, value in wanted.items():
+            if isinstance(value, np.ndarray) and value.dtype.kind in "fiub" and name in got:
+                totals.setdefault(name, _Agreement()).add(value, got[name])
+        progress(Step("compare", index + 1, len(samples)))
+    return Table(OutputRow, (agreement.row(name) for name, agreement in totals.items()))

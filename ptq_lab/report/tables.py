@@ -1,0 +1,256 @@
+"""The report as tables: what was quantized, what it cost, what stayed float and why.
+
+Rows are frozen dataclasses; the order of their fields is the order of the CSV columns. Sizes are bytes,
+errors are relative L2 (a ratio) and SQNR in dB, both of the dequantized weights against the original ones.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, Generic, TypeVar, overload
+
+Row = TypeVar("Row")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerRow:
+    """One weight tensor of one node.
+
+    Attributes
+    ----------
+    node, op_type, tensor : str
+        Node name and operator as in the original model; name of the weight.
+    shape : tuple of int
+        Shape of the weight.
+    bits : int or None
+        Bits per weight; ``None`` if it stayed float.
+    granularity : str
+        ``"per-channel (64)"``, ``"per-tensor"``, or ``""`` if it stayed float.
+    storage : str
+        How the codes are stored, e.g. ``"int8"``, ``"uint8 lanes 4+1"``, ``"float32"``.
+    bytes_before, bytes_after : int
+        Bytes of the weight in the original, and of codes, scales and offsets in the quantized model.
+    relative_error : float or None
+        ``||w - w_dequantized|| / ||w||``.
+    sqnr_db : float or None
+        ``20 * log10(||w|| / ||w - w_dequantized||)``; ``inf`` when nothing was lost.
+    reason : str
+        Why it stayed float and which setting did it; empty if it was quantized.
+    """
+
+    node: str
+    op_type: str
+    tensor: str
+    shape: tuple[int, ...]
+    bits: int | None
+    granularity: str
+    storage: str
+    bytes_before: int
+    bytes_after: int
+    relative_error: float | None = None
+    sqnr_db: float | None = None
+    reason: str = ""
+
+    @property
+    def quantized(self) -> bool:
+        """Whether the weight is stored as codes."""
+        return self.bits is not None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutputRow:
+    """How one output of the quantized model agrees with the original, over all inputs compared.
+
+    Attributes
+    ----------
+    output : str
+        Name of the output tensor.
+    cosine_mean, cosine_min : float
+        Cosine similarity per input (flattened), its mean and its minimum.
+    sqnr_db : float
+        Signal power over error power, both summed over all inputs, in dB.
+    max_abs_error : float
+        Largest absolute difference of any element.
+    """
+
+    output: str
+    cosine_mean: float
+    cosine_min: float
+    sqnr_db: float
+    max_abs_error: float
+
+
+class Table(Sequence[Row], Generic[Row]):
+    """A list of row dataclasses that can write itself; compares and prints like a tuple of rows."""
+
+    def __init__(self, row_type: type[Row], rows: Iterable[Row] = ()) -> None:
+        self.row_type = row_type
+        self._rows = tuple(rows)
+
+    @overload
+    def __getitem__(self, index: int) -> Row: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Row, ...]: ...
+    def __getitem__(self, index: int | slice) -> Row | tuple[Row, ...]:
+        return self._rows[index]
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __iter__(self) -> Iterator[Row]:
+        return iter(self._rows)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Table) and self._rows == other._rows
+
+    def __hash__(self) -> int:
+        return hash(self._rows)
+
+    def __repr__(self) -> str:
+        return f"Table({self.row_type.__name__}, {len(self)} rows)"
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Column names, in order."""
+        return tuple(field.name for field in fields(self.row_type))  # type: ignore[arg-type]
+
+    def records(self) -> list[dict[str, Any]]:
+        """Return the rows as plain dictionaries."""
+        return [asdict(row) for row in self._rows]  # type: ignore[call-overload]
+
+    def to_csv(self, path: str | Path) -> None:
+        """Write one header line and one line per row; shapes read ``64x3x3x3``, missing values are empty."""
+        with Path(path).open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(self.columns)
+            for row in self.records():
+                writer.writerow([_cell(row[column]) for column in self.columns])
+
+    def to_json(self, path: str | Path | None = None) -> str:
+        """Return the rows as a JSON list, and write it to `path` if given."""
+        text = json.dumps(self.records(), indent=2)
+        if path is not None:
+            Path(path).write_text(text + "\n", encoding="utf-8")
+        return text
+
+
+def _cell(value: object) -> object:
+    if value is None:
+        return ""
+    if isinstance(value, tuple):
+        return "x".join(str(item) for item in value)
+    return value
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Summary:
+    """What the whole run cost and gave.
+
+    Attributes
+    ----------
+    model : str
+        File name of the original model (``"<ModelProto>"`` for one in memory).
+    quant_type, bits : str, int
+        From the configuration; ``bits`` is 0 for mixed widths.
+    bytes_before, bytes_after : int
+        File sizes, with external data.
+    layers, layers_quantized : int
+        Weight tensors of known operators, and how many of them are stored as codes.
+    cosine_mean, cosine_min, sqnr_db : float
+        Over all outputs and inputs compared.
+    compared_on : str
+        What the comparison ran on, e.g. ``"32 samples of calib.npz"`` or ``"8 seeded random inputs"``.
+    metric : str
+        Name of the task metric, empty if none was asked for.
+    metric_before, metric_after : float or None
+        Its values; higher is better.
+    left_float : tuple of str
+        One sentence for every setting or reason that left weights in float, with how many and how big.
+    notes : tuple of str
+        What else the user should know, e.g. a raised opset or ignored settings.
+    opset, ir_version : int
+        Of the quantized model.
+    onnxruntime_required : str
+        Oldest onnxruntime release that runs the quantized model, e.g. ``"1.14"``.
+    seconds : dict of str to float
+        Wall time per stage.
+    """
+
+    model: str
+    quant_type: str
+    bits: int
+    bytes_before: int
+    bytes_after: int
+    layers: int
+    layers_quantized: int
+    cosine_mean: float
+    cosine_min: float
+    sqnr_db: float
+    compared_on: str
+    metric: str = ""
+    metric_before: float | None = None
+    metric_after: float | None = None
+    left_float: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    opset: int = 0
+    ir_version: int = 0
+    onnxruntime_required: str = ""
+    seconds: dict[str, float]
+
+    @property
+    def compression_ratio(self) -> float:
+        """Original bytes over quantized bytes."""
+        return self.bytes_before / self.bytes_after
+
+    @property
+    def metric_drop(self) -> float | None:
+        """How much of the metric was lost (negative: gained)."""
+        if self.metric_before is None or self.metric_after is None:
+            return None
+        return self.metric_before - self.metric_after
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """A finished run as tables.
+
+    Attributes
+    ----------
+    summary : Summary
+    layers : Table of LayerRow
+        One row per weight tensor of a known operator, in the order of the graph.
+    outputs : Table of OutputRow
+        One row per output of the model.
+    """
+
+    summary: Summary
+    layers: Table[LayerRow]
+    outputs: Table[OutputRow]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything as plain data, with the derived ratio."""
+        summary = asdict(self.summary)
+        summary["compression_ratio"] = self.summary.compression_ratio
+        return {"summary": summary, "layers": self.layers.records(), "outputs": self.outputs.records()}
+
+    def to_json(self, path: str | Path | None = None) -> str:
+        """Return :meth:`to_dict` as JSON text, and write it to `path` if given."""
+        text = json.dumps(self.to_dict(), indent=2)
+        if path is not None:
+            Path(path).write_text(text + "\n", encoding="utf-8")
+        return text
+
+    def to_html(self, path: str | Path) -> Path:
+        """Write one self-contained, offline HTML page with tables and charts; needs the ``lab`` extra."""
+        try:
+            from ptq_lab.figures.page import write_page
+        except ImportError as missing:
+            from ptq_lab.errors import MissingExtra
+
+            part = "the HTML report"
+            raise MissingExtra(part, "lab") from missing
+        return write_page(self, Path(path))

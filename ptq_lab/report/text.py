@@ -1,0 +1,297 @@
+"""A report as plain text: the words and numbers that every other rendering repeats.
+
+Standard library only, so that a terminal, a log and a notebook without scripts all read the same. Sizes are
+decimal (1 kB is 1000 bytes), relative errors are percent, SQNR is dB.
+"""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from collections import Counter
+from collections.abc import Sequence
+
+from ptq_lab.report.tables import LayerRow, OutputRow, Report, Summary
+
+WIDTH = 110
+NAME_WIDTH = 34
+LAYER_HEADERS = ("node", "op", "shape", "bits", "granularity", "storage", "before", "after", "error", "SQNR")
+
+
+def render_text(report: Report, *, written_to: str = "", max_layers: int | None = None) -> str:
+    """Return the whole report as aligned text, what stayed float first.
+
+    Parameters
+    ----------
+    report : Report
+        The tables of a finished run.
+    written_to : str
+        Where the quantized model is, if that is to be said.
+    max_layers : int or None
+        Show at most this many layers and say how many were left out; ``None`` shows all.
+
+    Returns
+    -------
+    str
+        Lines without trailing blanks or a final newline.
+
+    Examples
+    --------
+    >>> from ptq_lab.report.tables import LayerRow, OutputRow, Report, Summary, Table
+    >>> row = LayerRow(node="conv", op_type="Conv", tensor="w", shape=(8, 3, 3, 3), bits=8, storage="int8",
+    ...                granularity="per-channel (8)", bytes_before=864, bytes_after=280, relative_error=0.004,
+    ...                sqnr_db=47.9)
+    >>> summary = Summary(model="m.onnx", quant_type="WEIGHT_QUANT", bits=8, bytes_before=1000,
+    ...                   bytes_after=400, layers=1, layers_quantized=1, cosine_mean=0.9999,
+    ...                   cosine_min=0.9998, sqnr_db=38.0, compared_on="8 seeded random inputs",
+    ...                   seconds={"quantize": 0.25})
+    >>> print(render_text(Report(summary, Table(LayerRow, [row]), Table(OutputRow))))
+    m.onnx: WEIGHT_QUANT, 8 bits
+    <BLANKLINE>
+    left in float  nothing: every weight tensor is stored as codes
+    size           1.00 kB -> 400 B, 2.50 times smaller
+    layers         1 of 1 weight tensors quantized
+    output         cosine 0.999900 mean, 0.999800 min; SQNR 38.0 dB
+    compared on    8 seeded random inputs
+    time           quantize 0.2 s
+    <BLANKLINE>
+    node  op    shape    bits  granularity      storage  before  after   error  SQNR
+    ----  ----  -------  ----  ---------------  -------  ------  -----  ------  ----
+    conv  Conv  8x3x3x3     8  per-channel (8)  int8      864 B  280 B  0.40 %  47.9
+    """
+    blocks = [title(report.summary), "\n".join(_fact_lines(report, written_to))]
+    if len(report.outputs) > 1:
+        blocks.append(_output_table(report.outputs))
+    if report.layers:
+        blocks.append(_layer_table(report.layers, max_layers))
+    return "\n\n".join(blocks)
+
+
+def title(summary: Summary) -> str:
+    """Return which model was quantized and how, e.g. ``"m.onnx: WEIGHT_QUANT, 8 bits"``."""
+    bits = f"{summary.bits} bits" if summary.bits else "mixed bits"
+    return f"{summary.model}: {summary.quant_type}, {bits}"
+
+
+def left_float(report: Report) -> tuple[str, ...]:
+    """Return one sentence per reason that left weights in float; never empty.
+
+    Examples
+    --------
+    >>> from ptq_lab.report.tables import LayerRow, OutputRow, Report, Summary, Table
+    >>> summary = Summary(model="m.onnx", quant_type="WEIGHT_QUANT", bits=8, bytes_before=9, bytes_after=9,
+    ...                   layers=2, layers_quantized=1, cosine_mean=1.0, cosine_min=1.0, sqnr_db=60.0,
+    ...                   compared_on="", seconds={}, left_float=("1 tensor (80 B): skip_quant_node=head",))
+    >>> left_float(Report(summary, Table(LayerRow), Table(OutputRow)))
+    ('1 tensor (80 B): skip_quant_node=head',)
+    """
+    summary = report.summary
+    if summary.left_float:
+        return summary.left_float
+    reasons = Counter(row.reason or "no reason recorded" for row in report.layers if not row.quantized)
+    if reasons:
+        return tuple(f"{count} of {summary.layers} weight tensors: {why}" for why, count in reasons.items())
+    if summary.layers_quantized == summary.layers:
+        return ("nothing: every weight tensor is stored as codes",)
+    return (f"{summary.layers - summary.layers_quantized} of {summary.layers} weight tensors",)
+
+
+def facts(summary: Summary, written_to: str = "") -> tuple[tuple[str, str], ...]:
+    """Return label and text of every fact of a run, in reading order, without those not measured."""
+    required = ""
+    if summary.onnxruntime_required:
+        required = f"onnxruntime {summary.onnxruntime_required} or newer"
+        required += f" (opset {summary.opset}, IR {summary.ir_version})" if summary.opset else ""
+    stages = ", ".join(f"{stage} {format_seconds(seconds)}" for stage, seconds in summary.seconds.items())
+    every = (
+        ("size", _sizes(summary)),
+        ("layers", f"{summary.layers_quantized} of {summary.layers} weight tensors quantized"),
+        ("output", _agreement(summary)),
+        (summary.metric or "metric", _metric(summary)),
+        ("compared on", summary.compared_on),
+        ("needs", required),
+        ("time", stages),
+        ("written to", written_to),
+    )
+    return tuple((label, text) for label, text in every if text)
+
+
+def format_bytes(count: int) -> str:
+    """Return a size with three significant digits and a decimal unit.
+
+    Examples
+    --------
+    >>> format_bytes(864), format_bytes(12_345), format_bytes(999_999), format_bytes(4_815_814)
+    ('864 B', '12.3 kB', '1.00 MB', '4.82 MB')
+    """
+    if count < 1000:
+        return f"{count} B"
+    value, unit = count / 1e3, "kB"
+    for larger in ("MB", "GB", "TB"):
+        if value < 999.5:
+            break
+        value, unit = value / 1e3, larger
+    digits = 2 if value < 9.995 else 1 if value < 99.95 else 0
+    return f"{value:.{digits}f} {unit}"
+
+
+def format_percent(ratio: float | None) -> str:
+    """Return a relative error as percent with two significant digits, ``"-"`` where there is none.
+
+    Examples
+    --------
+    >>> format_percent(0.00412), format_percent(0.0000312), format_percent(0.31), format_percent(None)
+    ('0.41 %', '0.0031 %', '31 %', '-')
+    """
+    if ratio is None or math.isnan(ratio):
+        return "-"
+    percent = 100 * ratio
+    if percent == 0 or not 1e-9 < percent < 1e6:
+        return f"{percent:.2g} %"
+    return f"{percent:.{max(0, 1 - math.floor(math.log10(percent)))}f} %"
+
+
+def format_decibel(value: float | None) -> str:
+    """Return an SQNR in dB with one decimal, ``"exact"`` when nothing was lost, ``"-"`` where there is none.
+
+    Examples
+    --------
+    >>> format_decibel(41.27), format_decibel(math.inf), format_decibel(None)
+    ('41.3', 'exact', '-')
+    """
+    if value is None or math.isnan(value):
+        return "-"
+    return "exact" if value == math.inf else f"{value:.1f}"
+
+
+def format_seconds(seconds: float) -> str:
+    """Return a duration the way people say it.
+
+    Examples
+    --------
+    >>> format_seconds(0.004), format_seconds(3.21), format_seconds(75), format_seconds(3700)
+    ('0.0 s', '3.2 s', '1 min 15 s', '1 h 1 min')
+    """
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    return f"{minutes // 60} h {minutes % 60} min"
+
+
+def format_shape(shape: Sequence[int]) -> str:
+    """Return a shape as ``"64x3x3x3"``, ``"scalar"`` for an empty one."""
+    return "x".join(str(size) for size in shape) or "scalar"
+
+
+def shorten(name: str, width: int = NAME_WIDTH) -> str:
+    """Cut the middle out of a name longer than `width`; its end says more than its start.
+
+    Examples
+    --------
+    >>> shorten("/bert/encoder/layer.0/attention/self/query/MatMul", 24)
+    '/bert/e...f/query/MatMul'
+    """
+    if len(name) <= width:
+        return name
+    head = (width - 3) // 3
+    return f"{name[:head]}...{name[len(name) - (width - 3 - head) :]}"
+
+
+def text_table(headers: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[str] = ()) -> str:
+    """Return aligned columns under ruled headers; the columns named in `right` align to the right."""
+    widths = [max(len(row[i]) for row in [headers, *rows]) for i in range(len(headers))]
+
+    def line(cells: Sequence[str]) -> str:
+        padded = [
+            cell.rjust(width) if header in right else cell.ljust(width)
+            for header, cell, width in zip(headers, cells, widths, strict=True)
+        ]
+        return "  ".join(padded).rstrip()
+
+    return "\n".join([line(headers), line(["-" * width for width in widths]), *map(line, rows)])
+
+
+def _sizes(summary: Summary) -> str:
+    sizes = f"{format_bytes(summary.bytes_before)} -> {format_bytes(summary.bytes_after)}"
+    if summary.bytes_after > summary.bytes_before:
+        return f"{sizes}, {summary.bytes_after / summary.bytes_before:.2f} times larger"
+    return f"{sizes}, {summary.compression_ratio:.2f} times smaller"
+
+
+def _agreement(summary: Summary) -> str:
+    if math.isnan(summary.cosine_mean):
+        return ""
+    decibel = format_decibel(summary.sqnr_db)
+    noise = "equal to the original" if decibel == "exact" else f"SQNR {decibel} dB"
+    return f"cosine {summary.cosine_mean:.6f} mean, {summary.cosine_min:.6f} min; {noise}"
+
+
+def _metric(summary: Summary) -> str:
+    drop = summary.metric_drop
+    if drop is None:
+        return ""
+    change = "unchanged" if drop == 0 else f"{abs(drop):.4f} {'lost' if drop > 0 else 'gained'}"
+    return f"{summary.metric_before:.4f} -> {summary.metric_after:.4f}, {change}"
+
+
+def _fact_lines(report: Report, written_to: str) -> list[str]:
+    entries = [("left in float" if i == 0 else "", text) for i, text in enumerate(left_float(report))]
+    entries += facts(report.summary, written_to)
+    entries += [("notes" if i == 0 else "", note) for i, note in enumerate(report.summary.notes)]
+    indent = 2 + max(len(label) for label, _ in entries)
+    return [
+        textwrap.fill(
+            text,
+            WIDTH,
+            initial_indent=label.ljust(indent),
+            subsequent_indent=" " * (indent + 2),
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+        for label, text in entries
+    ]
+
+
+def layer_cells(row: LayerRow, width: int = NAME_WIDTH) -> tuple[str, ...]:
+    """Return one layer as text, a cell per name in ``LAYER_HEADERS``; the node name is cut to `width`."""
+    return (
+        shorten(row.node, width),
+        row.op_type,
+        format_shape(row.shape),
+        "-" if row.bits is None else str(row.bits),
+        row.granularity or "-",
+        row.storage,
+        format_bytes(row.bytes_before),
+        format_bytes(row.bytes_after),
+        format_percent(row.relative_error),
+        format_decibel(row.sqnr_db),
+    )
+
+
+def _layer_table(layers: Sequence[LayerRow], max_layers: int | None) -> str:
+    shown = layers if max_layers is None else layers[:max_layers]
+    body: list[tuple[str, ...]] = [layer_cells(row) for row in shown]
+    headers: tuple[str, ...] = LAYER_HEADERS
+    if any(row.reason for row in shown):
+        headers = (*headers, "why float")
+        body = [(*cells, row.reason) for cells, row in zip(body, shown, strict=True)]
+    table = text_table(headers, body, right=("bits", "before", "after", "error", "SQNR"))
+    hidden = len(layers) - len(shown)
+    return f"{table}\n... and {hidden} more layers" if hidden else table
+
+
+def _output_table(outputs: Sequence[OutputRow]) -> str:
+    headers = ("output", "cosine mean", "cosine min", "SQNR", "max. difference")
+    body = [
+        (
+            shorten(row.output),
+            f"{row.cosine_mean:.6f}",
+            f"{row.cosine_min:.6f}",
+            format_decibel(row.sqnr_db),
+            f"{row.max_abs_error:.3g}",
+        )
+        for row in outputs
+    ]
+    return text_table(headers, body, right=headers[1:])
