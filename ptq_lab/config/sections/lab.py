@@ -1,0 +1,209 @@
+"""``[ptq_lab]`` and ``[ptq_lab.mixed_bit]``: what the original has no word for, where it does not look."""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+from typing import Annotated, ClassVar, Literal, get_args
+
+from ptq_lab.config.kinds import Choice, Flag, Real, Whole
+from ptq_lab.config.lists import Names, WholeList
+from ptq_lab.config.option import OURS, Needs, Option, OptionGroup
+
+Effort = Literal["fast", "balanced", "best"]
+Encoding = Literal["packed", "entropy"]
+PreprocessOrder = Literal["original", "resize_first"]
+QuantizeOps = Literal["default", "all"]
+LabDynamicStrategy = Literal["ALWC", "ACWL", "ACWC"]
+
+
+class LabOptions(OptionGroup):
+    """How hard to try, how to store the result, and where ptq_lab may differ from the original."""
+
+    section: ClassVar[str] = "ptq_lab"
+
+    effort: Annotated[
+        Effort | None,
+        Option(
+            kind=Choice(values=get_args(Effort)),
+            what="How much time is spent on accuracy; unset means balanced with samples, fast without.",
+            when="best for the version you ship, fast while you try things out.",
+            source=OURS,
+            implemented=("fast",),
+            example="fast",
+        ),
+    ] = None
+    encode: Annotated[
+        Encoding,
+        Option(
+            kind=Choice(values=get_args(Encoding)),
+            what="How quantized weights are stored: packed bits in a plain ONNX file, or entropy-coded in a container.",
+            when="entropy when the size to download counts more than being a plain ONNX file.",
+            source=OURS,
+            implemented=("packed",),
+        ),
+    ] = "packed"
+    providers: Annotated[
+        tuple[str, ...],
+        Option(
+            kind=Names(what="execution provider names", may_be_empty=False),
+            what="The onnxruntime execution providers used to calibrate and compare.",
+            when="When a faster device is installed.",
+            source=OURS,
+        ),
+    ] = ("CPUExecutionProvider",)
+    preprocess_order: Annotated[
+        PreprocessOrder,
+        Option(
+            kind=Choice(values=get_args(PreprocessOrder)),
+            what="Whether images are normalised before they are resized, as in the original, or after.",
+            when="resize_first when the model was trained with a pipeline that resizes 8-bit images.",
+            source=OURS,
+            implemented=("original",),
+        ),
+    ] = "original"
+    antialias: Annotated[
+        bool,
+        Option(
+            kind=Flag(),
+            what="Whether shrinking an image averages over all pixels it covers.",
+            when="When the model was trained with a pipeline that does, such as Pillow's.",
+            source=OURS,
+            implemented=False,
+        ),
+    ] = False
+    mindspore_csv: Annotated[
+        bool,
+        Option(
+            kind=Flag(),
+            what="Whether report files have the names and headers of the original's code instead of the document's.",
+            when="When scripts made for the original's reports must keep working.",
+            source=OURS,
+            implemented=False,
+        ),
+    ] = False
+    equalize: Annotated[
+        bool,
+        Option(
+            kind=Flag(),
+            what="Whether ranges of neighbouring layers are balanced when a layer has one scale.",
+            when="Switch it off to see what it brings.",
+            source=OURS,
+            ignored="quant_type is not FULL_QUANT, or [full_quant_param] per_channel is true",
+            implemented=False,
+        ),
+    ] = True
+    quantize_ops: Annotated[
+        QuantizeOps,
+        Option(
+            kind=Choice(values=get_args(QuantizeOps)),
+            what="Whether the operators that gain from it are quantized, or every operator that can be.",
+            when="all for teaching and diagnosis; it is often slower and less accurate.",
+            source=OURS,
+            ignored="quant_type is not FULL_QUANT",
+            implemented=False,
+        ),
+    ] = "default"
+    dynamic_strategy: Annotated[
+        LabDynamicStrategy | None,
+        Option(
+            kind=Choice(values=get_args(LabDynamicStrategy)),
+            what="Overrides [dynamic_quant_param] quant_strategy and adds ACWC: "
+            "one scale per activation row and per weight channel.",
+            when="ACWC when the cosine of a dynamically quantized model is too low.",
+            source=OURS,
+            ignored="quant_type is not DYNAMIC_QUANT",
+            implemented=False,
+            example="ACWC",
+        ),
+    ] = None
+
+
+class BudgetOptions(OptionGroup):
+    """What mixed bits may cost or must reach; every budget that is given has to hold."""
+
+    section: ClassVar[str] = "ptq_lab.mixed_bit"
+    used_with: ClassVar[Needs] = MappingProxyType({"quant_type": ("WEIGHT_QUANT",)})
+
+    target_size_mb: Annotated[
+        float | None,
+        Option(
+            kind=Real(low=0, low_open=True),
+            what="The largest file, in megabytes of 1 000 000 bytes.",
+            when="When the file must fit somewhere.",
+            source=OURS,
+            ignored="bit_num is not 0",
+            implemented=False,
+            example="5",
+        ),
+    ] = None
+    average_bits: Annotated[
+        float | None,
+        Option(
+            kind=Real(low=1, high=16),
+            what="The largest number of bits per quantized weight, averaged over all of them.",
+            when="When you compare methods at equal size.",
+            source=OURS,
+            ignored="bit_num is not 0",
+            implemented=False,
+            example="4",
+        ),
+    ] = None
+    compression_ratio: Annotated[
+        float | None,
+        Option(
+            kind=Real(low=1, low_open=True),
+            what="How many times smaller than the float file the result must be.",
+            when="When the goal is given as a factor.",
+            source=OURS,
+            ignored="bit_num is not 0",
+            implemented=False,
+            example="6",
+        ),
+    ] = None
+    min_cosine: Annotated[
+        float | None,
+        Option(
+            kind=Real(low=0, high=1, low_open=True),
+            what="The smallest cosine similarity of the output to the float model's.",
+            when="When quality is fixed and size is what you want to know.",
+            source=OURS,
+            ignored="bit_num is not 0",
+            implemented=False,
+            example="0.99",
+        ),
+    ] = None
+    max_metric_drop: Annotated[
+        float | None,
+        Option(
+            kind=Real(low=0),
+            what="How much the metric may fall below the float model's, in the metric's own unit.",
+            when="When you can evaluate the model and know what you may lose.",
+            source=OURS,
+            ignored="bit_num is not 0, or nothing evaluates the model",
+            implemented=False,
+            example="0.01",
+        ),
+    ] = None
+    time_limit_s: Annotated[
+        float | None,
+        Option(
+            kind=Real(low=0, low_open=True),
+            what="When the search stops and keeps the best it has found, in seconds.",
+            when="When the model is large and a good answer soon beats the best one later.",
+            source=OURS,
+            ignored="bit_num is not 0",
+            implemented=False,
+            example="60",
+        ),
+    ] = None
+    bits: Annotated[
+        tuple[int, ...],
+        Option(
+            kind=WholeList(each=Whole(low=1, high=16)),
+            what="The numbers of bits a layer may get.",
+            when="To leave out widths that your target stores badly.",
+            source=OURS,
+            ignored="bit_num is not 0",
+            implemented=False,
+        ),
+    ] = (2, 3, 4, 5, 6, 7, 8)
