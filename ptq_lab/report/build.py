@@ -15,6 +15,7 @@ from ptq_lab.numerics import dequantize_weight, relative_error
 from ptq_lab.plan import QuantPlan, TensorPlan
 from ptq_lab.report.compare import Measured
 from ptq_lab.report.tables import LayerRow, OutputRow, Report, Summary, Table
+from ptq_lab.report.text import format_bytes
 
 
 class Options(Protocol):
@@ -109,7 +110,7 @@ def left_float(plan: QuantPlan) -> tuple[str, ...]:
     for cause, skips in found:
         size = sum(skip.bytes for skip in skips)
         noun = "weight" if len(skips) == 1 else "weights"
-        sentences.append(f"{cause}: {len(skips)} {noun} ({_readable(size)}) stayed float")
+        sentences.append(f"{cause}: {len(skips)} {noun} ({format_bytes(size)}) stayed float")
     return tuple(sentences)
 
 
@@ -147,7 +148,3 @@ def _quantized_row(entry: TensorPlan, values: NDArray[np.float32]) -> LayerRow:
 
 def _cause(skip: Skip) -> str:
     return skip.setting or skip.reason
-
-
-def _readable(size: int) -> str:
-    return f"{size / 1e6:.2f} MB" if size >= 1e6 else f"{size / 1e3:.1f} KB" if size >= 1e3 else f"{size} bytes"

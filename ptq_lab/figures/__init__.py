@@ -1,0 +1,12 @@
+"""Report tables in; plotly figures, script-free HTML and one self-contained page out.
+
+Owns plotly and jinja2. Every figure is one ``draw_*()`` file and has a twin that needs no script; nothing
+here displays anything or computes a statistic.
+"""
+
+from ptq_lab.figures.layers import draw_layers
+from ptq_lab.figures.page import write_page
+from ptq_lab.figures.sizes import draw_sizes
+from ptq_lab.figures.tables import report_html
+
+__all__ = ["draw_layers", "draw_sizes", "report_html", "write_page"]

@@ -1,0 +1,230 @@
+"""Report tables as HTML that needs no script, follows the notebook's theme and escapes every name.
+
+The markup lives in ``templates/``; this file only says what goes in. Each piece carries its own small style
+sheet, scoped to one class, so that it reads the same wherever a notebook is opened or exported.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from math import isnan
+from typing import TYPE_CHECKING, Any
+
+import jinja2
+
+from ptq_lab.figures import style
+from ptq_lab.figures.sizes import size_parts
+from ptq_lab.report import text
+from ptq_lab.report.tables import LayerRow, OutputRow, Report, Summary
+
+if TYPE_CHECKING:
+    from ptq_lab.plan import QuantPlan
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Card:
+    """One headline number; ``share`` (0 to 1) adds a meter below it."""
+
+    label: str
+    value: str
+    detail: str
+    share: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerView:
+    """One layer as the words and bar lengths (0 to 1) that a table shows."""
+
+    node: str
+    title: str
+    op_type: str
+    shape: str
+    quantized: bool
+    bits: int | None
+    granularity: str
+    storage: str
+    before: str
+    after: str
+    error: str
+    sqnr: str
+    reason: str
+    size_share: float
+    error_share: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportView:
+    """Everything a template needs to know about a report."""
+
+    summary: Summary
+    how: str
+    complete: bool
+    left: Sequence[str]
+    cards: Sequence[Card]
+    facts: Sequence[tuple[str, str]]
+    layers: Sequence[LayerView]
+    outputs: Sequence[OutputRow]
+
+
+def report_html(report: Report, *, written_to: str = "") -> str:
+    """Return summary, outputs and layers (folded) as one script-free piece of HTML.
+
+    Examples
+    --------
+    >>> from ptq_lab.report.tables import LayerRow, OutputRow, Report, Summary, Table
+    >>> summary = Summary(model="<m>.onnx", quant_type="WEIGHT_QUANT", bits=8, bytes_before=1000,
+    ...                   bytes_after=400, layers=0, layers_quantized=0, cosine_mean=1.0,
+    ...                   cosine_min=1.0, sqnr_db=38.0, compared_on="", seconds={})
+    >>> html = report_html(Report(summary, Table(LayerRow), Table(OutputRow)))
+    >>> "&lt;m&gt;.onnx" in html, "<script" in html
+    (True, False)
+    """
+    return render("report", view=view_report(report, written_to))
+
+
+def sizes_html(report: Report) -> str:
+    """Return the numbers of :func:`ptq_lab.figures.sizes.draw_sizes` as a table with bars."""
+    return render("sizes", parts=size_parts(report), summary=report.summary)
+
+
+def layers_html(report: Report) -> str:
+    """Return :func:`ptq_lab.figures.layers.draw_layers` as a still picture (SVG), names in its tool tips."""
+    top_size = max((max(row.bytes_before, row.bytes_after) for row in report.layers), default=1) or 1
+    top_error = max((row.relative_error or 0.0 for row in report.layers), default=0.0)
+    step = 800 / max(1, len(report.layers))
+    bars = [_picture_bar(row, i * step, step, (top_size, top_error)) for i, row in enumerate(report.layers)]
+    return render(
+        "layers",
+        bars=bars,
+        ink=style.INK,
+        label=f"Relative error and bytes of {len(report.layers)} layers of {report.summary.model}",
+        top_error=text.format_percent(top_error),
+        top_size=text.format_bytes(top_size),
+    )
+
+
+def plan_html(plan: QuantPlan) -> str:
+    """Return a plan as tables: what stays float and why, then what gets how many bits."""
+    before = sum(entry.bytes_before for entry in plan.entries)
+    after = sum(entry.bytes_after for entry in plan.entries)
+    return render("plan", plan=plan, before=before, after=after)
+
+
+def problems_html(title: str, lines: Iterable[str]) -> str:
+    """Return remarks about a configuration as a list, folded when there are more than three."""
+    return render("problems", title=title, lines=tuple(lines))
+
+
+def facts_html(title: str, description: str, rows: Iterable[tuple[str, str]]) -> str:
+    """Return a heading, a sentence and a list of labelled values."""
+    return render("facts", title=title, text=description, rows=tuple(rows))
+
+
+def render(template: str, **values: object) -> str:
+    """Fill ``templates/<template>.html.j2``; everything is escaped unless it is marked safe."""
+    return environment().get_template(f"{template}.html.j2").render(**values)
+
+
+@cache
+def environment() -> jinja2.Environment:
+    """Return the templates of this room, with the number formats of the text report as filters."""
+    loader = jinja2.PackageLoader("ptq_lab.figures", "templates")
+    made = jinja2.Environment(
+        loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    made.filters |= {"bytes": text.format_bytes, "shape": text.format_shape, "decibel": text.format_decibel}
+    made.globals["css"] = loader.get_source(made, "style.css")[0]
+    return made
+
+
+def view_report(report: Report, written_to: str = "") -> ReportView:
+    """Turn a report into the words and shares that the templates lay out."""
+    shown_as_card = ("size", "layers", "output", report.summary.metric or "metric")
+    top_size = max((row.bytes_after for row in report.layers), default=1) or 1
+    top_error = max((row.relative_error or 0.0 for row in report.layers), default=1.0) or 1.0
+    return ReportView(
+        summary=report.summary,
+        how=text.title(report.summary).removeprefix(f"{report.summary.model}: "),
+        complete=not report.summary.left_float and all(row.quantized for row in report.layers),
+        left=text.left_float(report),
+        cards=_cards(report.summary),
+        facts=[fact for fact in text.facts(report.summary, written_to) if fact[0] not in shown_as_card],
+        layers=[_view_layer(row, top_size, top_error) for row in report.layers],
+        outputs=report.outputs,
+    )
+
+
+def _cards(summary: Summary) -> list[Card]:
+    words = dict(text.facts(summary))
+    ratio = summary.compression_ratio
+    cards = [
+        Card(
+            label="file size",
+            value=f"{ratio:.2f}× smaller" if ratio >= 1 else f"{1 / ratio:.2f}× larger",
+            detail=f"{text.format_bytes(summary.bytes_before)} → {text.format_bytes(summary.bytes_after)}",
+            share=min(1.0, 1 / ratio),
+        ),
+        Card(
+            label="weights quantized",
+            value=f"{summary.layers_quantized} of {summary.layers}",
+            detail="stored as codes",
+            share=summary.layers_quantized / max(1, summary.layers),
+        ),
+    ]
+    if not isnan(summary.cosine_mean):
+        noise = text.format_decibel(summary.sqnr_db)
+        cards.append(
+            Card(
+                label="output cosine, mean",
+                value=f"{summary.cosine_mean:.5f}",
+                detail=f"min {summary.cosine_min:.4f}, SQNR {noise}{'' if noise == 'exact' else ' dB'}",
+            )
+        )
+    label = summary.metric or "metric"
+    if label in words and summary.metric_after is not None:
+        before, _, change = words[label].partition(" -> ")[2].partition(", ")
+        cards.append(Card(label=label, value=before, detail=f"was {summary.metric_before:.4f}, {change}"))
+    return cards
+
+
+def _view_layer(row: LayerRow, top_size: int, top_error: float) -> LayerView:
+    cells: dict[str, Any] = dict(zip(text.LAYER_HEADERS, text.layer_cells(row), strict=True))
+    return LayerView(
+        node=cells["node"],
+        title=f"{row.node}, weight {row.tensor}",
+        op_type=row.op_type,
+        shape=cells["shape"],
+        quantized=row.quantized,
+        bits=row.bits,
+        granularity=cells["granularity"],
+        storage=row.storage,
+        before=cells["before"],
+        after=cells["after"],
+        error=cells["error"],
+        sqnr=cells["SQNR"],
+        reason=row.reason,
+        size_share=row.bytes_after / top_size,
+        error_share=(row.relative_error or 0.0) / top_error,
+    )
+
+
+def _picture_bar(row: LayerRow, x: float, step: float, tops: tuple[int, float]) -> dict[str, object]:
+    top_size, top_error = tops
+    error = None if row.relative_error is None else 98 * row.relative_error / (top_error or 1.0)
+    before, after = 94 * row.bytes_before / top_size, 94 * row.bytes_after / top_size
+    fate = f"error {text.format_percent(row.relative_error)}" if row.quantized else f"float: {row.reason}"
+    return {
+        "title": f"{row.node}: {fate}, {text.format_bytes(row.bytes_after)}",
+        "x": round(x + 0.1 * step, 1),
+        "middle": round(x + 0.5 * step, 1),
+        "width": round(0.8 * step, 1),
+        "error": None if error is None else round(error, 1),
+        "error_y": round(120 - (error or 0.0), 1),
+        "before": round(before, 1),
+        "before_y": round(239 - before, 1),
+        "after": round(after, 1),
+        "after_y": round(239 - after, 1),
+        "colour": style.CODES if row.quantized else style.FLOAT,
+    }

@@ -1,0 +1,50 @@
+"""``%load_ext ptq_lab`` and its undoing."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ptq_lab import __version__
+from ptq_lab.errors import MissingExtra
+
+if TYPE_CHECKING:
+    from IPython.core.interactiveshell import InteractiveShell
+
+MAGICS = "QuantizeMagics"
+EXTRA_PACKAGES = {"IPython", "jinja2", "plotly"}
+
+
+def load_ipython_extension(shell: InteractiveShell) -> None:
+    """Register ``%%quantize`` and the displays of the core's types, and say so in one line.
+
+    Loading twice registers once.
+
+    Raises
+    ------
+    MissingExtra
+        If the packages of the ``lab`` extra are not installed.
+    """
+    try:
+        from ptq_lab.notebook import display
+        from ptq_lab.notebook.magic import QuantizeMagics
+    except ModuleNotFoundError as missing:
+        if (missing.name or "").partition(".")[0] not in EXTRA_PACKAGES:
+            raise
+        part = "the notebook"
+        raise MissingExtra(part, "lab") from missing
+    shell.register_magics(QuantizeMagics)
+    display.install(shell)
+    print(f"ptq_lab {__version__}: %%quantize is ready; %%quantize? explains its options")
+
+
+def unload_ipython_extension(shell: InteractiveShell) -> None:
+    """Take away what :func:`load_ipython_extension` registered; do nothing if it was not loaded."""
+    from ptq_lab.notebook import display
+
+    loaded = shell.magics_manager.registry.pop(MAGICS, None)
+    if loaded is None:
+        return
+    for kind, names in loaded.magics.items():
+        for name in names:
+            shell.magics_manager.magics[kind].pop(name, None)
+    display.uninstall(shell)

@@ -1,0 +1,103 @@
+"""A real JupyterLab in a real browser: the report is seen, in both themes, and nothing leaves the machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+
+pytestmark = pytest.mark.browser
+
+CELLS = (
+    "%load_ext ptq_lab\nimport ptq_lab\ndemo = ptq_lab.demo.load('digits_cnn')",
+    "%%quantize {demo.model_path} --samples {demo.calib_path} --eval {demo.eval_path} -r result\n"
+    "[common_quant_param]\nquant_type=WEIGHT_QUANT\nbit_num=4\nmin_quant_weight_channel=16\n",
+)
+ALL_DONE = """() => {
+  const cells = window.jupyterapp.shell.currentWidget.content.widgets.map(cell => cell.model);
+  return cells.every(cell => cell.executionState === "idle" && cell.executionCount > 0);
+}"""
+
+
+def run_all(visit: Any, lab: Any, name: str) -> None:
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(text) for text in CELLS])
+    notebook.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    nbformat.write(notebook, lab.folder / name)
+    page = visit.page
+    page.goto(f"{lab.url}/lab/tree/{name}?reset")
+    page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=60_000)
+    page.wait_for_function("window.jupyterapp.shell.currentWidget.sessionContext.session?.kernel?.status === 'idle'")
+    page.evaluate("window.jupyterapp.commands.execute('notebook:run-all-cells')")
+    page.wait_for_function(ALL_DONE, timeout=60_000)
+    page.wait_for_selector(".js-plotly-plot .main-svg", timeout=60_000)
+
+
+@pytest.mark.parametrize(("theme", "light"), [("JupyterLab Light", "true"), ("JupyterLab Dark", "false")])
+def test_running_a_cell_shows_summary_charts_and_table_without_leaving_the_machine(
+    visit: Any, lab: Any, tmp_path: Path, theme: str, light: str
+) -> None:
+    lab.set("apputils-extension/themes", {"theme": theme})
+    run_all(visit, lab, f"report_{light}.ipynb")
+    page = visit.page
+    page.wait_for_selector(f"body[data-jp-theme-light='{light}']", state="attached")
+
+    report = page.locator(".ptq[role=region]")
+    assert "Left in float" in report.inner_text()
+    assert "smaller" in report.inner_text()
+    page.wait_for_function("document.querySelectorAll('.js-plotly-plot .main-svg .bars path').length > 10")
+    assert page.locator(".js-plotly-plot").count() == 2
+    report.get_by_text("layers as a table").click()
+    assert report.locator("tbody tr").first.is_visible()
+    assert report.locator("tbody tr").count() > 5
+
+    picture = tmp_path / f"lab_{light}.png"
+    page.screenshot(path=picture)
+    assert picture.stat().st_size > 20_000
+    assert visit.foreign == []
+    assert visit.errors == []
+
+
+def test_the_text_of_the_report_can_be_read_on_a_dark_page(visit: Any, lab: Any) -> None:
+    lab.set("apputils-extension/themes", {"theme": "JupyterLab Dark"})
+    run_all(visit, lab, "contrast.ipynb")
+    visit.page.wait_for_selector("body[data-jp-theme-light='false']", state="attached")
+    ratios = visit.page.evaluate(CONTRASTS)
+    assert len(ratios) > 20
+    assert min(ratios) >= 4.4
+
+
+def test_the_report_page_draws_its_figures_with_the_network_off(visit: Any, tmp_path: Path) -> None:
+    import ptq_lab
+
+    demo = ptq_lab.demo.load("digits_cnn")
+    result = ptq_lab.quantize(demo.model_path, demo.config_path, tmp_path / "q.onnx", samples=demo.calib_path)
+    result.report.to_html(tmp_path / "report.html")
+    visit.page.goto((tmp_path / "report.html").as_uri())
+    visit.page.wait_for_function("document.querySelectorAll('.main-svg .bars path').length > 10")
+    assert visit.page.locator(".js-plotly-plot").count() == 2
+    assert visit.foreign == []
+    assert visit.errors == []
+
+
+CONTRASTS = """() => {
+  const channels = text => text.match(/[\\d.]+/g).map(Number);
+  const luminance = ([r, g, b]) => [r, g, b].map(v => v / 255)
+    .map(v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)
+    .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
+  const behind = element => {
+    for (let at = element; at; at = at.parentElement) {
+      const colour = channels(getComputedStyle(at).backgroundColor);
+      if (colour.length === 3 || colour[3] === 1) return colour;
+    }
+    return [255, 255, 255];
+  };
+  return [...document.querySelectorAll(".ptq *")]
+    .filter(e => e.tagName !== "STYLE")
+    .filter(e => [...e.childNodes].some(n => n.nodeType === 3 && n.textContent.trim()))
+    .map(e => {
+      const pair = [luminance(channels(getComputedStyle(e).color)), luminance(behind(e))];
+      return (Math.max(...pair) + 0.05) / (Math.min(...pair) + 0.05);
+    });
+}"""

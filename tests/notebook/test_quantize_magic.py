@@ -1,0 +1,149 @@
+"""The cell magic as an adapter: what reaches the core, what comes back to the user's names."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import onnx
+import pytest
+from IPython.core.error import UsageError
+
+from ptq_lab.errors import ConfigError, ModelError
+from ptq_lab.plan import QuantPlan
+
+PLOTLY = "application/vnd.plotly.v1+json"
+
+
+def test_the_result_is_shown_once_with_its_figures_and_bound_to_the_name(shell: Any, cell: Any) -> None:
+    outputs = shell.outputs_of(cell("{demo.model_path} -o q.onnx -r result"))
+    assert [PLOTLY in output.data for output in outputs] == [False, True, True]
+    assert "smaller" in outputs[0].data["text/plain"]
+    assert shell.user_ns["result"].model_path.resolve() == Path("q.onnx").resolve()
+    onnx.checker.check_model("q.onnx")
+
+
+def test_without_a_name_the_result_is_still_in_the_underscore(shell: Any, cell: Any) -> None:
+    shell.outputs_of(cell("demo.model_path"))
+    assert shell.user_ns["_"].report.summary.bits == 8
+    assert shell.user_ns["_"] is shell.user_ns["Out"][shell.execution_count - 1]
+
+
+@pytest.mark.parametrize("first", ["{path}", "$path", "path", '"{path}"', "demo.model_path"])
+def test_every_way_to_name_a_path_in_a_variable_reaches_the_same_model(shell: Any, cell: Any, first: str) -> None:
+    shell.user_ns["path"] = shell.user_ns["demo"].model_path
+    shell.outputs_of(cell(f"{first} --quiet -r result"))
+    assert shell.user_ns["result"].report.summary.model == "model.onnx"
+
+
+def test_a_model_in_memory_and_samples_in_memory_are_found_by_their_names(shell: Any, cell: Any) -> None:
+    import numpy as np
+
+    found = shell.user_ns["demo"]
+    with np.load(found.calib_path) as arrays:
+        shell.user_ns["some"] = [{name: arrays[name][i : i + 1] for name in arrays.files} for i in range(4)]
+    shell.user_ns["proto"] = onnx.load(found.model_path)
+    shell.outputs_of(cell("proto --samples some --quiet -r result"))
+    assert shell.user_ns["result"].report.summary.model == "<ModelProto>"
+    assert "4" in shell.user_ns["result"].report.summary.compared_on
+
+
+def test_a_file_wins_over_a_variable_of_the_same_name(shell: Any, cell: Any) -> None:
+    Path("proto").write_bytes(shell.user_ns["demo"].model_path.read_bytes())
+    shell.user_ns["proto"] = "no model at all"
+    shell.outputs_of(cell("proto --quiet -r result"))
+    assert shell.user_ns["result"].report.summary.model == "proto"
+
+
+def test_labelled_data_and_functions_give_the_metric(shell: Any, cell: Any) -> None:
+    shell.outputs_of(cell("demo.model_path --eval demo.eval_path --quiet -r by_data"))
+    shell.outputs_of(cell("demo.model_path --eval demo.evaluate --quiet -r by_function"))
+    before = [shell.user_ns[name].report.summary.metric_before for name in ("by_data", "by_function")]
+    assert before[0] == pytest.approx(before[1])
+    assert before[0] > 0.9
+
+
+def test_quiet_shows_nothing_and_still_assigns(shell: Any, cell: Any) -> None:
+    assert shell.outputs_of(cell("demo.model_path --quiet -r result")) == []
+    assert shell.user_ns["result"].report.layers
+
+
+def test_braces_in_the_configuration_are_left_alone(shell: Any) -> None:
+    shell.user_ns["bits"] = 4
+    with pytest.raises(ConfigError, match=r"\{bits\}"):
+        shell.outputs_of("%%quantize demo.model_path\n[common_quant_param]\nquant_type=WEIGHT_QUANT\nbit_num={bits}\n")
+
+
+def test_check_accepts_a_good_configuration_without_a_model(shell: Any, cell: Any) -> None:
+    assert [output.data["text/plain"] for output in shell.outputs_of(cell("--check"))] == ["no problems\n"]
+
+
+def test_check_raises_every_error_at_once_with_its_line(shell: Any) -> None:
+    with pytest.raises(ConfigError) as caught:
+        shell.outputs_of("%%quantize --check\n[common_quant_param]\nquant_type=WEIGHT\nbit_num=32\n")
+    assert [problem.line for problem in caught.value.problems if problem.level == "error"] == [2, 3]
+
+
+def test_check_shows_warnings_and_goes_on(shell: Any, cell: Any) -> None:
+    outputs = shell.outputs_of(cell("--check") + "[comon_quant_param]\nbit_num=8\n")
+    assert "warning" in outputs[0].data["text/plain"]
+    assert "comon_quant_param" in outputs[0].data["text/html"]
+
+
+def test_remarks_on_the_configuration_are_said_once_above_the_result(shell: Any, cell: Any) -> None:
+    outputs = shell.outputs_of(cell("demo.model_path") + "[comon_quant_param]\nbit_num=8\n")
+    assert "smaller" in outputs[1].data["text/plain"]
+    texts = [output.data["text/plain"] for output in outputs]
+    assert ["comon_quant_param" in text for text in texts] == [True, False, False, False]
+
+
+def test_a_result_without_a_place_of_its_own_is_called_temporary(shell: Any, cell: Any) -> None:
+    said = [shell.outputs_of(cell(f"demo.model_path {rest}"))[0].data["text/plain"] for rest in ("", "-o q.onnx")]
+    assert ["temporary" in text for text in said] == [True, False]
+
+
+def test_dry_run_shows_the_plan_and_writes_nothing(shell: Any, cell: Any, tmp_path: Path) -> None:
+    before = set(tmp_path.rglob("*.onnx"))
+    outputs = shell.outputs_of(cell("demo.model_path -o q.onnx --dry-run -r plan"))
+    assert isinstance(shell.user_ns["plan"], QuantPlan)
+    assert all(entry.node in outputs[0].data["text/html"] for entry in shell.user_ns["plan"].entries)
+    assert set(tmp_path.rglob("*.onnx")) == before
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("", "no model given"),
+        ("m.onnx --nonsense", "nonsense"),
+        ("m.onnx --fp16 maybe", "fp16"),
+        ("m.onnx -r 3x", "not the name of a variable"),
+        ("m.onnx -r class", "not the name of a variable"),
+        ("'m.onnx", "quotation"),
+        ("--check -r result", "--check"),
+        ("{missing.path}", "has no value"),
+    ],
+)
+def test_a_wrong_first_line_is_one_line_that_says_what_is_wrong(shell: Any, cell: Any, line: str, says: str) -> None:
+    with pytest.raises(UsageError, match=says) as caught:
+        shell.outputs_of(cell(line))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_model_is_the_error_of_the_core(shell: Any, cell: Any) -> None:
+    with pytest.raises(ModelError, match=r"missing\.onnx"):
+        shell.outputs_of(cell("missing.onnx"))
+
+
+def test_the_help_lists_every_option(shell: Any) -> None:
+    text = shell.magics_manager.magics["cell"]["quantize"].__doc__
+    for option in (
+        "--output",
+        "--result",
+        "--samples",
+        "--eval",
+        "--fp16",
+        "--check",
+        "--dry-run",
+        "--quiet",
+    ):
+        assert option in text

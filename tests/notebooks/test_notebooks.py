@@ -1,0 +1,77 @@
+"""Every notebook of the ladder runs from top to bottom and stays small."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+import ptq_lab
+
+ROOT = Path(ptq_lab.__file__).parent.parent
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+PLOTLY = "application/vnd.plotly.v1+json"
+
+every_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+
+
+def execute(path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> nbformat.NotebookNode:
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv("IPYTHONDIR", str(folder / "ipython"))
+    notebook = nbformat.read(path, as_version=4)
+    NotebookClient(
+        notebook, timeout=120, kernel_name="python3", resources={"metadata": {"path": str(folder)}}
+    ).execute()
+    return notebook
+
+
+def bundles_of(notebook: nbformat.NotebookNode) -> list[dict]:
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    assert not [output for output in outputs if output.output_type == "error"]
+    return [output.data for output in outputs if "data" in output]
+
+
+def test_the_ladder_has_its_first_rung() -> None:
+    assert [path.name for path in NOTEBOOKS][:1] == ["01_quickstart.ipynb"]
+
+
+@every_notebook
+def test_a_notebook_is_stored_without_outputs_and_is_valid(path: Path) -> None:
+    notebook = nbformat.read(path, as_version=4)
+    nbformat.validate(notebook)
+    for cell in notebook.cells:
+        assert not cell.get("outputs")
+        assert cell.get("execution_count") is None
+
+
+@pytest.mark.notebook
+@every_notebook
+def test_a_notebook_runs_and_its_results_survive_without_scripts_and_widgets(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    notebook = execute(path, tmp_path, monkeypatch)
+    bundles = bundles_of(notebook)
+    assert all("text/plain" in bundle for bundle in bundles)
+    assert all("text/html" in bundle for bundle in bundles if PLOTLY in bundle)
+    assert not any("<script" in bundle.get("text/html", "") for bundle in bundles)
+    assert "widgets" not in notebook.metadata
+    assert not any("widget-view" in kind for bundle in bundles for kind in bundle)
+    assert len(nbformat.writes(notebook).encode()) < 400_000
+
+
+@pytest.mark.notebook
+def test_the_quickstart_shows_two_reports_a_warning_and_leaves_its_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    notebook = execute(ROOT / "notebooks" / "01_quickstart.ipynb", tmp_path, monkeypatch)
+    bundles = bundles_of(notebook)
+    assert len(notebook.cells) < 10
+    assert sum(PLOTLY in bundle for bundle in bundles) == 4
+    assert sum("Left in float" in bundle.get("text/html", "") for bundle in bundles) == 2
+    assert any(
+        "weight_quant_params" in bundle["text/plain"] and "warning" in bundle["text/plain"] for bundle in bundles
+    )
+    assert list((tmp_path / "digits_4_bits").glob("*.onnx"))
+    assert (tmp_path / "digits_4_bits.html").stat().st_size > 4_000_000
