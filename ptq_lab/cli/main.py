@@ -1,0 +1,63 @@
+"""Entry point: runs a command and turns what went wrong into one message and an exit code."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import traceback
+
+import click
+
+from ptq_lab import __version__
+from ptq_lab.cli.configs import check, schema, template
+from ptq_lab.cli.convert import convert
+from ptq_lab.cli.demo import demo
+from ptq_lab.errors import PtqLabError
+
+DONE, FAULT, WRONG_INPUT, GATE_FAILED, INTERRUPTED = 0, 1, 2, 3, 130
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="ptq-lab")
+@click.option("-v", "--verbose", count=True, help="Show the log; twice for every tensor. GLOG_v=1 does the same.")
+def cli(verbose: int) -> None:
+    """Quantize ONNX models after training."""
+    level = max(verbose, _glog_level())
+    if level:
+        logging.basicConfig(level=logging.INFO if level == 1 else logging.DEBUG, format="%(name)s: %(message)s")
+
+
+for command in (convert, check, template, schema, demo):
+    cli.add_command(command)
+
+
+def main() -> None:
+    """Run ``ptq-lab`` and exit."""
+    try:
+        code = cli(standalone_mode=False) or DONE  # click returns the code of an Exit raised inside
+    except PtqLabError as error:
+        code = _say(str(error), WRONG_INPUT)
+    except click.ClickException as error:
+        error.show()
+        code = WRONG_INPUT
+    except (click.Abort, KeyboardInterrupt):
+        code = _say("interrupted; nothing was written", INTERRUPTED)
+    except BrokenPipeError:  # whoever read our output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = DONE
+    except Exception as error:  # the last place where a fault of ours can be told from the user's
+        if logging.getLogger().isEnabledFor(logging.INFO):
+            traceback.print_exc()
+        code = _say(f"internal error, please report it: {type(error).__name__}: {error} (-v shows where)", FAULT)
+    sys.exit(code)
+
+
+def _say(message: str, code: int) -> int:
+    click.echo(f"ptq-lab: {message}", err=True)
+    return code
+
+
+def _glog_level() -> int:
+    value = os.environ.get("GLOG_v", "")  # noqa: SIM112 - the document spells it so
+    return int(value) if value.isdecimal() else 0
