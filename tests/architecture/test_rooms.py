@@ -1,0 +1,155 @@
+"""The layout is the architecture: which room may import what, and how large its files may grow."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PACKAGE = ROOT / "ptq_lab"
+MODULE_LIMIT, FUNCTION_LIMIT = 400, 60
+
+# Third-party libraries a room (or a file of the spine) may import.
+LIBRARIES: dict[str, set[str]] = {
+    "__init__": set(),
+    "__main__": set(),
+    "errors": set(),
+    "progress": set(),
+    "flags": set(),
+    "manifest": set(),
+    "output": set(),
+    "plan": {"numpy"},
+    "pipeline": {"onnx"},  # for the type of a ModelProto
+    "evaluation": {"numpy"},
+    "runtime": {"numpy", "onnxruntime"},
+    "cli": {"click", "rich"},
+    "config": {"pydantic", "pydantic_core"},
+    "numerics": {"numpy"},
+    "graph": {"numpy", "onnx", "onnx_ir", "google"},
+    "calibration": {"numpy", "PIL"},
+    "report": {"numpy"},
+    "figures": {"numpy", "plotly", "jinja2", "markupsafe"},
+    "notebook": {"IPython", "ipywidgets", "anywidget", "traitlets", "onnx"},
+    "demo": {"numpy"},
+}
+
+# Rooms that a room may import, besides errors and progress, which everybody may.
+ROOMS: dict[str, set[str]] = {
+    "__init__": set(LIBRARIES),
+    "__main__": {"cli"},
+    "errors": set(),
+    "progress": set(),
+    "flags": set(),
+    "config": set(),
+    "numerics": set(),
+    "graph": {"numerics", "plan"},  # the plan for annotations only, see the test below
+    "plan": {"numerics", "graph"},
+    "runtime": {"graph"},
+    "calibration": {"graph"},
+    "evaluation": {"calibration", "graph"},
+    "report": {"numerics", "graph", "plan", "runtime", "figures"},  # figures: to_html, inside the function
+    "manifest": {"__init__", "config", "graph", "plan"},
+    "output": {"graph"},
+    "pipeline": {
+        "calibration",
+        "config",
+        "evaluation",
+        "flags",
+        "graph",
+        "manifest",
+        "output",
+        "plan",
+        "report",
+        "runtime",
+    },
+    "demo": set(),
+    "figures": {"__init__", "report", "plan", "graph"},
+    "cli": {"__init__", "config", "demo", "evaluation", "graph", "pipeline", "report"},
+    "notebook": set(LIBRARIES) - {"cli", "numerics"},
+}
+
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+
+def room_of(path: Path) -> str:
+    first = path.relative_to(PACKAGE).parts[0]
+    return first.removesuffix(".py")
+
+
+def imports(tree: ast.AST) -> Iterator[tuple[str, ast.AST]]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield alias.name, node
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute"
+            module = node.module or ""
+            if module == "ptq_lab":
+                for alias in node.names:
+                    yield f"ptq_lab.{alias.name}", node
+            else:
+                yield module, node
+
+
+def rooms_imported(tree: ast.AST) -> set[str]:
+    own = {name for name, _ in imports(tree) if name == "ptq_lab" or name.startswith("ptq_lab.")}
+    names = {name.split(".")[1] if "." in name else "__init__" for name in own}
+    return {name if name in LIBRARIES else "__init__" for name in names}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_file_imports_only_the_libraries_of_its_room(path: Path) -> None:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    libraries = {name.split(".")[0] for name, _ in imports(tree)} - {"ptq_lab"} - set(sys.stdlib_module_names)
+    assert libraries <= LIBRARIES[room_of(path)]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_file_imports_only_the_rooms_below_its_own(path: Path) -> None:
+    room = room_of(path)
+    imported = rooms_imported(ast.parse(path.read_text(encoding="utf-8")))
+    assert imported - {room, "errors", "progress"} <= ROOMS[room]
+
+
+def test_graph_knows_the_plan_for_annotations_only() -> None:
+    for path in sorted((PACKAGE / "graph").glob("*.py")):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        guarded = {
+            id(inner)
+            for node in ast.walk(tree)
+            if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+            for inner in ast.walk(node)
+        }
+        for name, node in imports(tree):
+            assert name != "ptq_lab.plan" or id(node) in guarded, path
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_modules_and_functions_stay_small(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= MODULE_LIMIT
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            body = node.body[1:] if ast.get_docstring(node) else node.body
+            length = (node.end_lineno or 0) - body[0].lineno + 1 if body else 0
+            assert length <= FUNCTION_LIMIT, f"{path.name}:{node.lineno} {node.name} has {length} lines"
+
+
+def test_no_file_is_called_after_nothing() -> None:
+    nothing = {"utils", "helpers", "common", "base", "core", "manager", "misc"}
+    assert not [path for path in FILES if path.stem in nothing or path.parent.name in nothing]
+
+
+def test_every_room_has_two_files_or_owns_a_library() -> None:
+    for folder in sorted(path.parent for path in PACKAGE.glob("*/__init__.py")):
+        owns = LIBRARIES[folder.name] - {"numpy"}
+        files = [path for path in folder.rglob("*") if path.is_file() and path.suffix != ".pyc"]
+        assert owns or len(files) > 2, folder.name
+
+
+def test_every_module_says_what_it_is_for() -> None:
+    assert not [str(path) for path in FILES if not ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))]
