@@ -57,24 +57,88 @@ def __dir__() -> list[str]:
     return sorted((*globals(), *_HOME, *_ROOMS))
 
 
-if TYPE_CHECKING:
-    from ptq_lab import calibration, config, demo, figures, graph, numerics, report
-    from ptq_lab.config import QuantConfig, check_config, dump_config, load_config, schema, template
-    from ptq_lab.errors import (
-        ConfigError,
-        InferenceError,
-        MissingExtra,
-        ModelError,
-        NotImplementedYet,
-        OutputError,
-        PlanError,
-        Problem,
-        PtqLabError,
-        SampleError,
+if TYPE_CHECKING:  # "as" tells type checkers that a name is exported
+    from ptq_lab import (
+        calibration as calibration,
     )
-    from ptq_lab.graph import Model, load_model
-    from ptq_lab.notebook.extension import load_ipython_extension, unload_ipython_extension
-    from ptq_lab.pipeline import QuantResult, preview, quantize
-    from ptq_lab.plan import QuantPlan, TensorPlan
-    from ptq_lab.progress import Step
-    from ptq_lab.report.tables import Report
+    from ptq_lab import (
+        config as config,
+    )
+    from ptq_lab import (
+        demo as demo,
+    )
+    from ptq_lab import (
+        figures as figures,
+    )
+    from ptq_lab import (
+        graph as graph,
+    )
+    from ptq_lab import (
+        numerics as numerics,
+    )
+    from ptq_lab import (
+        report as report,
+    )
+    from ptq_lab.config import (
+        QuantConfig as QuantConfig,
+    )
+    from ptq_lab.config import (
+        check_config as check_config,
+    )
+    from ptq_lab.config import (
+        dump_config as dump_config,
+    )
+    from ptq_lab.config import (
+        load_config as load_config,
+    )
+    from ptq_lab.config import (
+        schema as schema,
+    )
+    from ptq_lab.config import (
+        template as template,
+    )
+    from ptq_lab.errors import (
+        ConfigError as ConfigError,
+    )
+    from ptq_lab.errors import (
+        InferenceError as InferenceError,
+    )
+    from ptq_lab.errors import (
+        MissingExtra as MissingExtra,
+    )
+    from ptq_lab.errors import (
+        ModelError as ModelError,
+    )
+    from ptq_lab.errors import (
+        NotImplementedYet as NotImplementedYet,
+    )
+    from ptq_lab.errors import (
+        OutputError as OutputError,
+    )
+    from ptq_lab.errors import (
+        PlanError as PlanError,
+    )
+    from ptq_lab.errors import (
+        Problem as Problem,
+    )
+    from ptq_lab.errors import (
+        PtqLabError as PtqLabError,
+    )
+    from ptq_lab.errors import (
+        SampleError as SampleError,
+    )
+    from ptq_lab.graph import Model as Model
+    from ptq_lab.graph import load_model as load_model
+    from ptq_lab.notebook.extension import (
+        load_ipython_extension as load_ipython_extension,
+    )
+    from ptq_lab.notebook.extension import (
+        unload_ipython_extension as unload_ipython_extension,
+    )
+    from ptq_lab.pipeline import QuantResult as QuantResult
+    from ptq_lab.pipeline import preview as preview
+    from ptq_lab.pipeline import quantize as quantize
+    from ptq_lab.plan import QuantPlan as QuantPlan
+    from ptq_lab.plan import TensorPlan as TensorPlan
+    from ptq_lab.progress import Step as Step
+    from ptq_lab.report.tables import Report as Report

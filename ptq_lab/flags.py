@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from ptq_lab.errors import ConfigError, Problem
 
@@ -19,7 +19,7 @@ def parse_input_shape(value: InputShape | None) -> dict[str, tuple[int, ...]]:
     Raises
     ------
     ConfigError
-        If an item has no colon, or a size is not a positive whole number.
+        If an item has no name, or a size is not a positive whole number.
 
     Examples
     --------
@@ -29,16 +29,20 @@ def parse_input_shape(value: InputShape | None) -> dict[str, tuple[int, ...]]:
     if value is None:
         return {}
     if isinstance(value, Mapping):
-        return {name: tuple(int(size) for size in sizes) for name, sizes in value.items()}
+        return {name: _sizes(name, map(str, sizes), f"{name}:{sizes}") for name, sizes in value.items()}
     shapes = {}
     for item in filter(None, (part.strip() for part in value.split(";"))):
-        name, colon, sizes = item.rpartition(":")
-        numbers = [size.strip() for size in sizes.split(",")]
-        if not colon or not name or not all(size.isdecimal() and int(size) > 0 for size in numbers):
-            message = f"'{item}' is not a name with sizes above 0, such as image:1,3,224,224"
-            raise ConfigError([Problem(key="inputShape", message=message, hint="several are separated by ;")])
-        shapes[name] = tuple(int(size) for size in numbers)
+        name, _, sizes = item.rpartition(":")
+        shapes[name] = _sizes(name, sizes.split(","), item)
     return shapes
+
+
+def _sizes(name: str, sizes: Iterable[str], item: str) -> tuple[int, ...]:
+    numbers = [size.strip() for size in sizes]
+    if not name or not all(size.isdecimal() and int(size) > 0 for size in numbers):
+        message = f"'{item}' is not a name with sizes above 0, such as image:1,3,224,224"
+        raise ConfigError([Problem(key="inputShape", message=message, hint="several are separated by ;")])
+    return tuple(int(size) for size in numbers)
 
 
 def check_optimize(value: str | None) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ptq_lab.errors import OutputError
@@ -49,9 +49,9 @@ class Output:
             except OSError as error:
                 raise self._refused(error) from error
 
-    def found(self, model: Model) -> Model:
-        """Return the model as the file at this place."""
-        return Model(model.ir_model, self.path.name, self.path)
+    def found(self, draft: Model) -> Model:
+        """Return the model that :meth:`draft` gave, as the file at this place."""
+        return replace(draft, label=self.path.name, path=self.path)
 
     def _refused(self, error: OSError) -> OutputError:
         return OutputError(f"{self.path}: cannot be written ({error.strerror or error})", path=self.path)
@@ -76,8 +76,10 @@ def place_output(path: str | os.PathLike[str] | None, original: Model) -> Output
         target = target.with_name(f"{target.name}.onnx")
     if not target.parent.is_dir():
         raise OutputError(f"{target}: the folder {target.parent} does not exist; make it first", path=target)
-    if original.path is not None and target.exists() and target.samefile(original.path):
-        raise OutputError(f"{target}: is the original model; name another file for the quantized one", path=target)
+    for file in original.files:
+        if target.exists() and target.samefile(file):
+            what = "the original model" if file == original.path else "external data of the original model"
+            raise OutputError(f"{target}: is {what}; name another file for the quantized one", path=target)
     if not os.access(target.parent, os.W_OK):
         raise OutputError(f"{target}: nothing can be written into {target.parent}", path=target)
     return Output(target, None)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import logging
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -19,9 +20,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptq_lab.errors import ModelError, PlanError
-from ptq_lab.graph import Rules, Skip, Targets, match_nodes
+from ptq_lab.graph import Placement, Rules, Skip, Targets, match_nodes
 from ptq_lab.numerics import QuantizedWeight, quantize_weight, split_width
 from ptq_lab.progress import Progress, Step, silent
+
+_log = logging.getLogger(__name__)
 
 NATIVE = {4: "int4", 8: "int8", 16: "int16"}  # widths that an ONNX element type holds as they are
 
@@ -47,6 +50,8 @@ class TensorPlan:
         Axis of the output channels, whatever `axis` is.
     correct : bool
         Give every channel back its mean and spread.
+    symmetric : bool
+        Codes around a zero point of 0, for integer kernels, instead of a free offset.
     by_row : bool
         A table of which only the rows looked up are decoded.
     bytes_before : int
@@ -63,6 +68,7 @@ class TensorPlan:
     axis: int | None
     channel_axis: int
     correct: bool = True
+    symmetric: bool = False
     by_row: bool = False
     bytes_before: int
     weight: QuantizedWeight | None = field(default=None, compare=False, repr=False)
@@ -95,7 +101,38 @@ class TensorPlan:
         rows, length = (self.shape[0], self.shape[1]) if self.by_row else (1, math.prod(self.shape))
         if self.storage.startswith("uint8 lanes"):
             length = -(-length // 8) * 8
-        return rows * -(-length * self.bits // 8) + 8 * self.channels
+        per_channel = 4 if self.symmetric else 8  # a scale, and an offset unless it is zero
+        return rows * -(-length * self.bits // 8) + per_channel * self.channels
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ActivationPlan:
+    """The grid of one activation tensor.
+
+    Attributes
+    ----------
+    tensor, node : str
+        Its name, and the node that makes it (empty for an input of the model).
+    low, high : float
+        The range that the codes cover, in real units.
+    method : str
+        How the range was found.
+    scale : float
+        Real units per step, a float32 number.
+    zero_point : int
+        The code that means 0.0.
+    signed : bool
+        int8 codes instead of uint8.
+    """
+
+    tensor: str
+    node: str
+    low: float
+    high: float
+    method: str
+    scale: float
+    zero_point: int
+    signed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,10 +145,19 @@ class QuantPlan:
         Weights to quantize, in the order of the graph.
     skips : tuple of Skip
         Weights that stay float, each with its reason.
+    activations : tuple of ActivationPlan
+        Grids of the tensors that carry codes, when activations are quantized too.
+    placement : Placement or None
+        Where integers flow, when activations are quantized too.
+    biases : mapping of str to ndarray
+        Layer node to its float bias after corrections; not compared, not in JSON.
     """
 
     entries: tuple[TensorPlan, ...]
     skips: tuple[Skip, ...] = ()
+    activations: tuple[ActivationPlan, ...] = ()
+    placement: Placement | None = None
+    biases: Mapping[str, NDArray[np.float32]] = field(default_factory=dict, compare=False, repr=False)
 
     def __getitem__(self, tensor: str) -> TensorPlan:
         for entry in self.entries:
@@ -186,10 +232,19 @@ class QuantPlan:
 
     @classmethod
     def from_json(cls, text: str) -> QuantPlan:
-        """Return the plan that :meth:`to_json` wrote."""
-        data = json.loads(text)
-        entries = (TensorPlan(**_tuples(entry)) for entry in data["entries"])
-        return cls(tuple(entries), tuple(Skip(**_tuples(skip)) for skip in data["skips"]))
+        """Return the plan that :meth:`to_json` wrote.
+
+        Raises
+        ------
+        PlanError
+            If the text is anything else.
+        """
+        try:
+            data = json.loads(text)
+            entries = tuple(TensorPlan(**_tuples(entry)) for entry in data["entries"])
+            return cls(entries, tuple(Skip(**_tuples(skip)) for skip in data["skips"]))
+        except (ValueError, LookupError, TypeError, AttributeError) as error:
+            raise PlanError(f"the text is not a plan that to_json wrote ({type(error).__name__}: {error})") from error
 
     def __str__(self) -> str:
         head = f"{'node':32} {'operator':14} {'shape':>18} {'bits':>4}  {'storage':22} {'bytes':>22}"
@@ -268,6 +323,7 @@ def _round(entry: TensorPlan, values: NDArray[np.float32]) -> TensorPlan:
             node=entry.node,
             tensor=entry.tensor,
         ) from error
+    _log.debug("%s: %d bits, %s, %s", entry.tensor, entry.bits, entry.granularity, entry.storage)
     return replace(entry, weight=weight)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,12 +13,13 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from ptq_lab.errors import InferenceError
-from ptq_lab.graph import Model
+from ptq_lab.graph import Model, load_model
 
 Feeds = Mapping[str, NDArray[Any]]
 
 CPU = ("CPUExecutionProvider",)
 _QUIET = 3  # onnxruntime's log level: errors only
+_SOURCE_PLACE = re.compile(r"Load model from \S+ failed:|/\S*onnxruntime\S*:\d+ [^()]*\([^()]*\)(?: const)? ")
 
 
 def open_session(
@@ -37,6 +40,47 @@ def open_session(
     InferenceError
         If a provider is not available here, or onnxruntime refuses the model.
     """
+    return _open(model, providers, _options(threads))
+
+
+def optimized_model(model: Model | Path | bytes, *, providers: Sequence[str] = CPU) -> Model:
+    """Return what onnxruntime makes of a model before it runs it: fused, and with kernels of its own.
+
+    Parameters
+    ----------
+    model : Model, path or bytes
+    providers : sequence of str
+        onnxruntime execution providers, best first.
+
+    Returns
+    -------
+    Model
+        To look at; it is bound to this machine and this release of onnxruntime.
+
+    Raises
+    ------
+    InferenceError
+        As :func:`open_session`.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "optimized.onnx"
+        options = _options(threads=0)
+        options.optimized_model_filepath = str(path)
+        _open(model, providers, options)
+        return Model(load_model(path).ir_model, _source(model)[0])
+
+
+def _options(threads: int) -> onnxruntime.SessionOptions:
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = _QUIET
+    options.intra_op_num_threads = threads
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return options
+
+
+def _open(
+    model: Model | Path | bytes, providers: Sequence[str], options: onnxruntime.SessionOptions
+) -> onnxruntime.InferenceSession:
     available = onnxruntime.get_available_providers()
     missing = [provider for provider in providers if provider not in available]
     if missing:
@@ -44,10 +88,6 @@ def open_session(
             f"[ptq_lab] providers: {', '.join(missing)} is not available here; available: {', '.join(available)}"
         )
     label, source = _source(model)
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = _QUIET
-    options.intra_op_num_threads = threads
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
         return onnxruntime.InferenceSession(source, options, providers=list(providers))
     except Exception as error:  # its exception classes share no base of their own
@@ -87,15 +127,20 @@ def require_same(before: Model, after: Model, feeds: Feeds) -> None:
     wanted = run_session(open_session(before), feeds)
     got = run_session(open_session(after), feeds)
     for name, value in wanted.items():
-        if not np.issubdtype(value.dtype, np.floating):
-            continue
-        size = float(np.abs(value).max(initial=0.0))
-        error = float(np.abs(value - got[name]).max(initial=0.0))
-        if not error <= 1e-4 * size + 1e-6:
+        if not _agree(value, got[name]):
             raise InferenceError(
                 f"{before.label}: after raising its opset from {before.opset} to {after.opset} the output {name} "
-                f"differs by {error:.2g}; use bit_num=8 or 16, or export the model with a newer opset"
+                f"is not the same; use bit_num=8 or 16, or export the model with a newer opset"
             )
+
+
+def _agree(wanted: Any, got: Any) -> bool:
+    """Compare float arrays; infinities and NaN have to be in the same places."""
+    if not isinstance(wanted, np.ndarray) or not np.issubdtype(wanted.dtype, np.floating):
+        return True
+    size = np.abs(wanted[np.isfinite(wanted)]).max(initial=0.0)
+    limit = 1e-4 * float(size) + 1e-6
+    return wanted.shape == got.shape and np.allclose(got, wanted, rtol=0.0, atol=limit, equal_nan=True)
 
 
 def _source(model: Model | Path | bytes) -> tuple[str, str | bytes]:
@@ -103,10 +148,11 @@ def _source(model: Model | Path | bytes) -> tuple[str, str | bytes]:
         return model.name, str(model)
     if isinstance(model, bytes):
         return "the model", model
-    return model.label, str(model.path) if model.path is not None else model.serialize()
+    on_disk = model.path is not None and model.path.exists()  # a temporary result may be gone
+    return model.label, str(model.path) if on_disk else model.serialize()
 
 
 def _reason(error: Exception) -> str:
-    """Return what onnxruntime says, on one line and without its prefixes."""
-    text = " ".join(str(error).split())
+    """Return what onnxruntime says, on one line, without its prefixes and the places in its source."""
+    text = _SOURCE_PLACE.sub("", " ".join(str(error).split()))
     return text.removeprefix("[ONNXRuntimeError] : ").lstrip("0123456789 :")[:300]

@@ -4,10 +4,14 @@ Owns onnx and onnx-ir. Weights stay lazy (in the file's own bytes, or memory-map
 somebody asks for one; no function here changes the model it was given, and none runs one.
 """
 
+from ptq_lab.graph.fold import fold_batchnorm
 from ptq_lab.graph.half import store_half
 from ptq_lab.graph.model import Model, load_model, save_model
+from ptq_lab.graph.observe import observe
 from ptq_lab.graph.operators import OPERATORS, Operator
 from ptq_lab.graph.opset import raise_opset
+from ptq_lab.graph.placement import Placement, place_integers
+from ptq_lab.graph.qdq import insert_qdq
 from ptq_lab.graph.rewrite import apply_plan, required_onnxruntime, required_opset
 from ptq_lab.graph.skip import match_nodes
 from ptq_lab.graph.targets import Rules, Skip, Target, Targets, find_targets
@@ -17,6 +21,7 @@ __all__ = [
     "OPERATORS",
     "Model",
     "Operator",
+    "Placement",
     "Rules",
     "Skip",
     "Target",
@@ -24,8 +29,12 @@ __all__ = [
     "TensorSpec",
     "apply_plan",
     "find_targets",
+    "fold_batchnorm",
+    "insert_qdq",
     "load_model",
     "match_nodes",
+    "observe",
+    "place_integers",
     "raise_opset",
     "required_onnxruntime",
     "required_opset",

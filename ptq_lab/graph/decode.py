@@ -30,7 +30,10 @@ class GraphWriter:
     def __init__(self, graph: ir.Graph) -> None:
         self._graph = graph
         self._constants: dict[tuple[str, bytes], ir.Value] = {}
-        self._taken = {value.name for node in graph for value in node.outputs} | set(graph.initializers)
+        nodes = list(graph.all_nodes())  # those of subgraphs too: an inner name may hide no outer one
+        self._taken = {node.name for node in nodes} | {value.name for node in nodes for value in node.outputs}
+        for scope in (graph, *graph.subgraphs()):
+            self._taken |= {value.name for value in scope.inputs} | set(scope.initializers)
         self._count = 0
         self.before: ir.Node | None = None
 

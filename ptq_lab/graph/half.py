@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
-from ptq_lab.graph.decode import OFFSET, SCALE, GraphWriter
+from ptq_lab.graph.decode import CODES, OFFSET, SCALE, GraphWriter
 from ptq_lab.graph.model import Model, float32
 
 _WORTH_IT = 128  # elements; below this the Cast node takes more bytes than it saves
@@ -47,10 +47,12 @@ def store_half(model: Model) -> tuple[Model, Halved]:
     halved = model.clone()
     graph = halved.graph
     writer = GraphWriter(graph)
+    coded = {name.rpartition(f".{CODES}")[0] for name in graph.initializers if f".{CODES}" in name}
+    numbers = {f"{name}.{number}" for name in coded for number in (SCALE, OFFSET)}
     saved, worst, kept, count = 0, 0.0, [], 0
     for name, value in list(graph.initializers.items()):
         tensor = value.const_value
-        if tensor is None or not _worth_halving(value, name):
+        if tensor is None or name in numbers or not _worth_halving(value):
             continue
         array = float32(tensor)
         with np.errstate(over="ignore"):
@@ -68,9 +70,8 @@ def store_half(model: Model) -> tuple[Model, Halved]:
     return halved, Halved(count, saved, worst, tuple(kept))
 
 
-def _worth_halving(value: ir.Value, name: str) -> bool:
+def _worth_halving(value: ir.Value) -> bool:
     tensor = value.const_value
     if tensor is None or tensor.dtype != ir.DataType.FLOAT or tensor.size < _WORTH_IT:
         return False
-    stored_number = name.endswith((f".{SCALE}", f".{OFFSET}"))
-    return not (stored_number or value.is_graph_input() or value.is_graph_output())
+    return not (value.is_graph_input() or value.is_graph_output())

@@ -33,11 +33,14 @@ class Model:
         What to call it in messages: the file name, or ``"<ModelProto>"``.
     path : Path or None
         The file it was read from or written to.
+    data : tuple of str
+        External data files of `path`, relative to its folder.
     """
 
     ir_model: ir.Model
     label: str
     path: Path | None = None
+    data: tuple[str, ...] = ()
     _digest: list[str] = field(default_factory=list, repr=False)
 
     @property
@@ -82,8 +85,7 @@ class Model:
         """The model's file and those of its external data; none for a model in memory."""
         if self.path is None:
             return ()
-        data = {self.path.parent / Path(tensor.location) for tensor in _external(self.ir_model)}
-        return (self.path, *sorted(data))
+        return (self.path, *(self.path.parent / name for name in self.data))
 
     def digest(self) -> str:
         """Return the SHA-256 of the model's bytes (and external files), as hex."""
@@ -113,7 +115,7 @@ def load_model(source: str | os.PathLike[str] | onnx.ModelProto | Model) -> Mode
     Raises
     ------
     ModelError
-        If the file is missing, is no ONNX model, is cut short, or its external data are missing.
+        If the file is missing, is no ONNX model, is cut short or damaged, or its external data are missing.
     """
     if isinstance(source, Model):
         return source
@@ -125,6 +127,10 @@ def load_model(source: str | os.PathLike[str] | onnx.ModelProto | Model) -> Mode
         proto = _read(path)
     if not proto.graph.node and not proto.graph.output:
         raise ModelError(f"{label}: holds no graph, so it is not an ONNX model; is it the right file?")
+    if sparse := len(proto.graph.sparse_initializer):
+        raise ModelError(
+            f"{label}: keeps {sparse} tensors as sparse initializers, which are not supported; export it dense"
+        )
     try:
         model = ir.from_proto(proto)
     except Exception as error:  # onnx-ir raises many kinds for a damaged graph
@@ -132,9 +138,14 @@ def load_model(source: str | os.PathLike[str] | onnx.ModelProto | Model) -> Mode
     if path is not None:
         ir.external_data.set_base_dir(model.graph, path.parent)
     _check_external(model, label)
+    _check_sources(model, label)
     _drop_default_inputs(model)
+    for imports in (model.opset_imports, *(function.opset_imports for function in model.functions.values())):
+        if "ai.onnx" in imports:  # the same domain, spelled out
+            imports.setdefault("", imports.pop("ai.onnx"))
     name_nodes(model.graph)
-    return Model(model, label, path)
+    data = {str(tensor.location) for tensor in _external(model)} if path is not None else set()
+    return Model(model, label, path, tuple(sorted(data)))
 
 
 def save_model(model: Model, path: Path) -> Model:
@@ -150,14 +161,16 @@ def save_model(model: Model, path: Path) -> Model:
     OutputError
         If it cannot be written.
     """
+    data: tuple[str, ...] = ()
     try:
         if sum(tensor.nbytes for tensor in _weights(model.ir_model)) > _SINGLE_FILE_LIMIT:
-            ir.save(model.ir_model, path, external_data=f"{path.name}.data")
+            data = (f"{path.name}.data",)
+            ir.save(model.ir_model, path, external_data=data[0])
         else:
             path.write_bytes(model.serialize())
     except OSError as error:
         raise OutputError(f"{path}: cannot be written ({error.strerror or error})", path=path) from error
-    return Model(model.ir_model, path.name, path)
+    return Model(model.ir_model, path.name, path, data)
 
 
 def constant(value: ir.Value | None) -> ir.TensorProtocol | None:
@@ -201,12 +214,14 @@ def shape_of(tensor: ir.TensorProtocol) -> tuple[int, ...]:
 
 def name_nodes(graph: ir.Graph) -> None:
     """Give every unnamed or twice-named node of a graph a stable name: its operator and its index."""
+    taken = {node.name for node in graph}  # a name that was given is never given to another node
     seen: set[str] = set()
     for index, node in enumerate(graph):
         if not node.name or node.name in seen:
             node.name = f"{node.op_type}_{index}"
-            while node.name in seen:
+            while node.name in taken:
                 node.name += "_"
+        taken.add(node.name)
         seen.add(node.name)
 
 
@@ -270,6 +285,18 @@ def _check_external(model: ir.Model, label: str) -> None:
                 f"{needed}; the file is incomplete",
                 tensor=tensor.name or "",
             )
+
+
+def _check_sources(model: ir.Model, label: str) -> None:
+    for node in model.graph.all_nodes():
+        for value in node.inputs:
+            known = value is None or value.producer() or value.is_graph_input() or value.is_initializer()
+            if value is not None and not known:
+                raise ModelError(
+                    f"{label}: the graph is damaged (the {node.op_type} node {node.name or 'without a name'} takes "
+                    f"{value.name}, which nothing gives)",
+                    node=node.name or "",
+                )
 
 
 def _drop_default_inputs(model: ir.Model) -> None:

@@ -8,7 +8,7 @@ import onnx_ir as ir
 
 from ptq_lab.errors import PlanError
 from ptq_lab.graph.decode import GraphWriter, StoredWeight
-from ptq_lab.graph.model import Model, constants
+from ptq_lab.graph.model import Model, constant, constants
 from ptq_lab.graph.opset import onnxruntime_for, raise_opset
 
 if TYPE_CHECKING:  # the plan is built from this room's targets, so it lies above
@@ -79,7 +79,8 @@ def _opset_of(entry: TensorPlan) -> int:
 
 def _replace(graph: ir.Graph, writer: GraphWriter, holder: ir.Value, entry: TensorPlan) -> None:
     assert entry.weight is not None  # checked by the caller
-    dtype = holder.dtype or ir.DataType.FLOAT
+    original = constant(holder)
+    assert original is not None  # constants() returns nothing else
     users = [use.node for use in holder.uses()]
     name, producer = holder.name or "", holder.producer()
     if producer is None:
@@ -87,10 +88,10 @@ def _replace(graph: ir.Graph, writer: GraphWriter, holder: ir.Value, entry: Tens
     stored = StoredWeight(writer, name, entry.weight, by_row=entry.by_row)
     lookups = [node for node in users if entry.by_row and node.op_type == "Gather" and node.graph is graph]
     for node in lookups:
-        _replace_lookup(graph, writer, node, stored, dtype)
+        _replace_lookup(graph, writer, node, stored, original.dtype)
     if len(lookups) < len(users):
         writer.before = _first(graph)
-        decoded = _as_type(writer, stored.decode(), dtype)
+        decoded = _as_type(writer, stored.decode(), original.dtype)
         holder.name = None
         decoded.name = name
         holder.replace_all_uses_with(decoded)
@@ -110,6 +111,9 @@ def _replace_lookup(
     output.replace_all_uses_with(rows, replace_graph_outputs=True)
     rows.name = name
     graph.remove(node, safe=True)
+    last = rows.producer()
+    assert last is not None  # decoding ends in a node
+    last.name = node.name  # so that the place is still found under its name
 
 
 def _as_type(writer: GraphWriter, value: ir.Value, dtype: ir.DataType) -> ir.Value:

@@ -10,7 +10,7 @@ import onnx_ir as ir
 
 from ptq_lab.errors import Problem
 from ptq_lab.graph.model import Model, constant, is_float, shape_of
-from ptq_lab.graph.operators import OPERATORS
+from ptq_lab.graph.operators import OPERATORS, Operator
 from ptq_lab.graph.skip import match_nodes
 
 _WORTH_NAMING = 1024  # elements from which a constant of an unknown operator is listed
@@ -147,10 +147,11 @@ def weight_of(value: ir.Value) -> tuple[ir.Value, tuple[int, ...] | None]:
 def _collect(graph: ir.Graph) -> tuple[dict[ir.Value, list[_Use]], list[Skip]]:
     uses: dict[ir.Value, list[_Use]] = {}
     skips: list[Skip] = []
+    listed: set[ir.Value] = set()
     for node in graph:
-        operator = OPERATORS.get(node.op_type) if node.domain in ("", "ai.onnx") else None
+        operator = _operator(node)
         if operator is None:
-            skips.extend(_unknown(node))
+            skips.extend(_unknown(node, listed))
             continue
         for index in operator.weights:
             value = node.inputs[index] if index < len(node.inputs) else None
@@ -175,7 +176,8 @@ def _decide(value: ir.Value, users: list[_Use], rules: Rules, skipped: dict[str,
     shape, node, axis = shape_of(tensor), users[0].node, users[0].axis
     lookups = [use for use in users if use.node.op_type == "Gather"]
     by_row = bool(lookups) and all(_looks_up_rows(use, shape) for use in lookups)
-    refusal = _asked_to_skip(users, skipped) or _unfit(value, shape, by_row) or _below_limit(shape, axis, rules)
+    rows_only = by_row and len(lookups) == len(users)
+    refusal = _asked_to_skip(users, skipped) or _unfit(value, tensor, rows_only) or _below_limit(shape, axis, rules)
     if refusal is not None:
         return _skip(node, value.name, shape, tensor.nbytes, *refusal)
     return Target(
@@ -201,8 +203,9 @@ def _asked_to_skip(users: list[_Use], skipped: dict[str, str]) -> _Refusal | Non
     return None
 
 
-def _unfit(value: ir.Value, shape: tuple[int, ...], by_row: bool) -> _Refusal | None:
-    if value.dtype == ir.DataType.DOUBLE:
+def _unfit(value: ir.Value, tensor: ir.TensorProtocol, rows_only: bool) -> _Refusal | None:
+    shape = shape_of(tensor)
+    if tensor.dtype == ir.DataType.DOUBLE:
         return "float64 weights are not quantized", ""
     if len(shape) < 2:
         return f"a weight needs two axes or more, this one has {len(shape)}", ""
@@ -210,7 +213,7 @@ def _unfit(value: ir.Value, shape: tuple[int, ...], by_row: bool) -> _Refusal | 
         return "it is an output of the model as well", ""
     if 0 in shape:
         return "it is empty", ""
-    if math.prod(shape) > _FOLDING_LIMIT and not by_row:
+    if math.prod(shape) > _FOLDING_LIMIT and not rows_only:
         return "larger than 1 GiB, which onnxruntime does not fold: it would be decoded on every run", ""
     return None
 
@@ -240,30 +243,36 @@ def _why_not_constant(value: ir.Value) -> str:
     return f"it is computed by {producer.op_type} at run time" if producer is not None else "it is not a constant"
 
 
-def _unknown(node: ir.Node) -> Iterator[Skip]:
+def _unknown(node: ir.Node, listed: set[ir.Value]) -> Iterator[Skip]:
     """List the large constants of an operator that has no row in the table, and what lies in subgraphs."""
     for value in node.inputs:
         tensor = constant(value)
-        if value is not None and tensor is not None and _is_large(tensor) and not _serves_known(value):
+        if value is None or tensor is None or value in listed or _serves_known(value, node.graph):
+            continue
+        if _is_large(tensor):
+            listed.add(value)
             reason = f"{node.op_type} is not an operator whose weights are known"
             yield _skip(node, value.name, shape_of(tensor), tensor.nbytes, reason)
     for attribute in node.attributes.values():
         if isinstance(attribute, ir.Attr) and attribute.type == ir.AttributeType.GRAPH:
             for inner in attribute.as_graph():
-                yield from _inside(inner, node)
+                yield from _inside(inner, node, listed)
 
 
-def _inside(inner: ir.Node, outer: ir.Node) -> Iterator[Skip]:
-    operator = OPERATORS.get(inner.op_type)
+def _inside(inner: ir.Node, outer: ir.Node, listed: set[ir.Value]) -> Iterator[Skip]:
+    operator = _operator(inner)
     for index in operator.weights if operator else ():
-        tensor = constant(inner.inputs[index]) if index < len(inner.inputs) else None
-        if tensor is not None and is_float(tensor) and len(shape_of(tensor)) > 1:
+        value = inner.inputs[index] if index < len(inner.inputs) else None
+        tensor = constant(value)
+        if value is None or tensor is None or value in listed or _serves_known(value, outer.graph):
+            continue
+        if is_float(tensor) and len(shape_of(tensor)) > 1:
+            listed.add(value)
             reason = f"it is used inside the subgraph of {outer.name} ({outer.op_type})"
-            value = inner.inputs[index]
             yield Skip(
                 node=inner.name or outer.name or "",
                 op_type=inner.op_type,
-                tensor=(value.name if value is not None else "") or "",
+                tensor=value.name or "",
                 shape=shape_of(tensor),
                 bytes=tensor.nbytes,
                 reason=reason,
@@ -274,8 +283,16 @@ def _is_large(tensor: ir.TensorProtocol) -> bool:
     return is_float(tensor) and len(shape_of(tensor)) > 1 and tensor.size >= _WORTH_NAMING
 
 
-def _serves_known(value: ir.Value) -> bool:
-    return any(use.node.op_type in OPERATORS or use.node.op_type == "Transpose" for use in value.uses())
+def _serves_known(value: ir.Value, graph: ir.Graph | ir.Function | None) -> bool:
+    """Tell whether an operator of the table uses a value in this graph, so that it is decided on there."""
+    return any(
+        use.node.graph is graph and (_operator(use.node) is not None or use.node.op_type in ("Transpose", "Identity"))
+        for use in value.uses()
+    )
+
+
+def _operator(node: ir.Node) -> Operator | None:
+    return OPERATORS.get(node.op_type) if node.domain in ("", "ai.onnx") else None
 
 
 def _skip(node: ir.Node, tensor: str | None, shape: tuple[int, ...], size: int, reason: str, setting: str = "") -> Skip:

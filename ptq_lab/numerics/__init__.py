@@ -2,7 +2,8 @@
 
 Owns numpy and nothing else: no files, no names of tensors, no logging, no randomness of its own.
 Read it in this order: `affine` (the grid), `weights` (codes for a whole tensor, with its corrections),
-`packing` (k bits per code), `similarity` (what was lost).
+`packing` (k bits per code), `similarity` (what was lost); for activations `histogram` (what was seen), `ranges`
+(the range to quantize over), `kl` and `shrink` (how two of its methods find it).
 """
 
 from ptq_lab.numerics.affine import (
@@ -12,21 +13,33 @@ from ptq_lab.numerics.affine import (
     dequantize_array,
     quantize_array,
 )
+from ptq_lab.numerics.histogram import Histogram, count_magnitudes, count_values
+from ptq_lab.numerics.kl import kl_threshold
 from ptq_lab.numerics.packing import pack_bits, pack_lanes, split_width, unpack_bits, unpack_lanes
+from ptq_lab.numerics.ranges import METHODS, NEEDS, TensorStatistics, choose_range
 from ptq_lab.numerics.similarity import cosine, relative_error, sqnr_db
-from ptq_lab.numerics.weights import QuantizedWeight, dequantize_weight, quantize_weight
+from ptq_lab.numerics.weights import QuantizedWeight, dequantize_weight, quantize_symmetric, quantize_weight
 
 __all__ = [
+    "METHODS",
+    "NEEDS",
+    "Histogram",
     "QuantParams",
     "QuantSpec",
     "QuantizedWeight",
+    "TensorStatistics",
     "choose_params",
+    "choose_range",
     "cosine",
+    "count_magnitudes",
+    "count_values",
     "dequantize_array",
     "dequantize_weight",
+    "kl_threshold",
     "pack_bits",
     "pack_lanes",
     "quantize_array",
+    "quantize_symmetric",
     "quantize_weight",
     "relative_error",
     "split_width",

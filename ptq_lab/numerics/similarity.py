@@ -53,7 +53,7 @@ def relative_error(original: NDArray[Any], changed: NDArray[Any]) -> float:
 
 
 def sqnr_db(signal_power: float, noise_power: float) -> float:
-    """Return signal to quantization noise in dB; infinite when nothing was lost.
+    """Return signal to quantization noise in dB; infinite when nothing was lost, minus infinite when all was.
 
     Examples
     --------
@@ -62,4 +62,6 @@ def sqnr_db(signal_power: float, noise_power: float) -> float:
     """
     if noise_power <= 0.0:
         return math.inf
-    return 10.0 * math.log10(signal_power / noise_power) if signal_power > 0.0 else -math.inf
+    if signal_power <= 0.0 or math.isinf(noise_power):
+        return -math.inf
+    return 10.0 * math.log10(signal_power / noise_power)

@@ -11,20 +11,25 @@ The work is done in blocks that stay in the cache; each block is read from memor
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.lib.array_utils import normalize_axis_index
 from numpy.typing import NDArray
 
-from ptq_lab.numerics.affine import QuantSpec, along_axis, choose_params
+from ptq_lab.numerics.affine import QuantParams, QuantSpec, along_axis, choose_params
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 
 _BLOCK = 131072  # elements; 512 KiB of float32
-_SPAN = 4096  # elements summed in float32 before the sum goes on in float64
+_SPAN = 4096  # elements of a row summed in float32 before the sum goes on in float64
+_TALL = 1024  # the same for columns, which numpy adds up one by one
+_LOOP = 256  # numpy copies what it broadcasts along rows shorter than its buffer; from this length that costs more
 _TINY = 2.2e-16
+_CANCELS = 4.0  # mean**2 over variance, from which float32 sums are too coarse for the variance
 _MAX_SPREAD = 10.0  # the original leaves the spread alone when it would have to grow more than this
 
 
@@ -72,7 +77,7 @@ def quantize_weight(values: Float32, *, bits: int, axis: int | None, correct: bo
     bits : int
         Width of a code, 1..16.
     axis : int or None
-        Channel axis, or ``None`` for one grid per tensor.
+        Channel axis (negative: counted from the last), or ``None`` for one grid per tensor.
     correct : bool
         Give every channel back its mean and standard deviation.
 
@@ -83,7 +88,7 @@ def quantize_weight(values: Float32, *, bits: int, axis: int | None, correct: bo
     Raises
     ------
     ValueError
-        If a value is NaN or infinite.
+        If a value is NaN or infinite, or there is no such axis.
 
     Notes
     -----
@@ -102,6 +107,7 @@ def quantize_weight(values: Float32, *, bits: int, axis: int | None, correct: bo
     >>> bool(np.abs(dequantize_weight(quantized) - weight).max() < 0.02)
     True
     """
+    axis = None if axis is None else normalize_axis_index(axis, values.ndim)
     grid = _Grid(np.ascontiguousarray(values, np.float32), axis)
     low, high, moments = grid.measure()
     params = choose_params(low, high, QuantSpec(bits=bits, axis=axis))
@@ -111,20 +117,69 @@ def quantize_weight(values: Float32, *, bits: int, axis: int | None, correct: bo
         codes, lower, mean = grid.split_at(moments.mean)
         step, zero_point = mean - lower, np.zeros_like(zero_point)
     else:
-        codes, code_moments = grid.round_to(step, zero_point, params.spec)
+        codes, code_moments = grid.round_to(params, low, high)
         if correct:
             spread, mean = _corrections(moments, code_moments, step, zero_point)
     shape = () if axis is None else (-1,)
+    scale = (step * spread).astype(np.float32)
     return QuantizedWeight(
         codes=codes.reshape(values.shape),
         bits=bits,
         axis=axis,
-        scale=(step * spread).astype(np.float32).reshape(shape),
-        offset=(mean - zero_point * step * spread).astype(np.float32).reshape(shape),
+        scale=scale.reshape(shape),
+        # From the scale as it is stored, so that without corrections the zero point decodes to exactly 0.
+        offset=(mean - zero_point * scale.astype(np.float64)).astype(np.float32).reshape(shape),
         step=step.reshape(shape),
         zero_point=zero_point.reshape(shape),
         spread_correction=spread.reshape(shape),
         mean_correction=mean.reshape(shape),
+    )
+
+
+def quantize_symmetric(
+    values: Float32, *, axis: int | None, bits: int = 8, smallest: Float32 | None = None
+) -> QuantizedWeight:
+    """Quantize a weight on a symmetric, narrow grid with zero point 0, as integer kernels want it.
+
+    Parameters
+    ----------
+    values : ndarray of float32
+    axis : int or None
+        Channel axis, or ``None`` for one scale.
+    bits : int
+        Codes in ``-(2**(bits-1)-1) .. 2**(bits-1)-1``.
+    smallest : ndarray of float32, optional
+        No scale is below these, shape (C,) or ().
+
+    Raises
+    ------
+    ValueError
+        If a value is NaN or infinite.
+
+    Examples
+    --------
+    >>> quantize_symmetric(np.array([[-1.0, 0.5]], np.float32), axis=0).codes.tolist()
+    [[-127, 64]]
+    """
+    across = tuple(index for index in range(values.ndim) if index != axis) if axis is not None else None
+    reach = np.abs(values).max(axis=across)
+    if not np.isfinite(reach).all():
+        raise ValueError("the values contain NaN or infinity")
+    limit = 2 ** (bits - 1) - 1
+    scale = np.maximum(np.asarray(reach / limit, np.float32), np.finfo(np.float32).tiny)
+    scale = scale if smallest is None else np.maximum(scale, smallest)
+    steps = np.rint(values / along_axis(scale, values.ndim, axis))
+    codes = np.clip(steps, -limit, limit).astype(np.int8 if bits <= 8 else np.int16)
+    return QuantizedWeight(
+        codes=codes,
+        bits=bits,
+        axis=axis,
+        scale=scale,
+        offset=np.zeros_like(scale),
+        step=scale.astype(np.float64),
+        zero_point=np.zeros(scale.shape, np.int32),
+        spread_correction=np.ones(scale.shape),
+        mean_correction=np.zeros(scale.shape),
     )
 
 
@@ -167,8 +222,8 @@ class _Moments:
 class _Grid:
     """A weight seen as a matrix whose channels lie along its rows or along its columns.
 
-    With enough elements behind the channel axis, each row belongs to one channel; otherwise (a last
-    axis, depthwise kernels) each column does. Either way numpy's inner loops are long, and no copy is made.
+    With enough elements behind the channel axis, each row belongs to one channel; otherwise (a last axis,
+    transposed convolutions) each column does. Numpy's inner loops are as long as they can be without a copy.
     """
 
     _SHORT = 64  # elements behind the channel axis from which rows pay
@@ -182,7 +237,7 @@ class _Grid:
         self.inner = int(np.prod(shape[at + 1 :], dtype=np.int64))
         if axis is None and values.ndim > 1:
             self.outer, self.inner = shape[1], self.inner // shape[1]
-        self.in_columns = self.inner < self._SHORT
+        self.in_columns = self.inner < min(self._SHORT, self.outer)
         lines = self.channels * self.inner
         self.matrix = values.reshape((self.outer, lines) if self.in_columns else (-1, self.inner))
         self._buffer = np.empty(_BLOCK, np.float32)
@@ -190,8 +245,8 @@ class _Grid:
     def blocks(self) -> Iterator[tuple[slice, slice, slice]]:
         """Cut the matrix into pieces of at most ``_BLOCK`` elements: rows, columns, and the lines meant."""
         rows, columns = self.matrix.shape
-        width = min(columns, _BLOCK if self.in_columns else _SPAN)
-        height = max(1, _BLOCK // width)
+        width = min(columns, _SPAN)
+        height = max(1, min(_BLOCK // width, _TALL) if self.in_columns else _BLOCK // width)
         for row in range(0, rows, height):
             for column in range(0, columns, width):
                 across = slice(row, min(row + height, rows))
@@ -209,54 +264,74 @@ class _Grid:
             np.minimum(low[line], block.min(axis=axis), out=low[line])
             np.maximum(high[line], block.max(axis=axis), out=high[line])
             self._add_up(block, sums[:, line])
-        return self._by_channel(low).min(axis=0), self._by_channel(high).max(axis=0), self._moments(sums)
+        return self._by_channel(low).min(axis=0), self._by_channel(high).max(axis=0), self._moments(sums, self.matrix)
 
-    def round_to(self, step: Float64, zero_point: NDArray[np.int32], spec: QuantSpec) -> tuple[NDArray[Any], _Moments]:
-        """Return codes (matrix shape) and their moments in one pass."""
-        inverse, shift = self._along_lines(1.0 / step), self._along_lines(zero_point)
+    def round_to(self, params: QuantParams, low: Float32, high: Float32) -> tuple[NDArray[Any], _Moments]:
+        """Return codes (matrix shape) and their moments in one pass; `low` and `high` are the channels' extremes."""
+        spec = params.spec
+        inverse, shift = self._along_lines(1.0 / params.scale), self._along_lines(params.zero_point)
+        # Every step keeps the order of values, so only lines whose extremes leave the grid need clipping.
+        lowest, highest = (np.rint(self._along_lines(end) * inverse + shift) for end in (low, high))
+        outside = (lowest < spec.qmin) | (highest > spec.qmax)
         codes = np.empty(self.matrix.shape, spec.dtype)
         sums = np.zeros((2, self.matrix.shape[1 if self.in_columns else 0]), np.float64)
-        for rows, columns, line in self.blocks():
-            block = self.matrix[rows, columns]
-            steps = self._buffer[: block.size].reshape(block.shape)
-            np.multiply(block, self._spread(inverse[line]), out=steps)
-            np.add(steps, self._spread(shift[line]), out=steps)
-            np.rint(steps, out=steps)
-            np.clip(steps, spec.qmin, spec.qmax, out=steps)
-            codes[rows, columns] = steps
-            self._add_up(steps, sums[:, line])
-        return codes, self._moments(sums)
+        with _short_buffer(self.matrix.shape[1]):
+            for rows, columns, line in self.blocks():
+                block = self.matrix[rows, columns]
+                steps = self._buffer[: block.size].reshape(block.shape)
+                np.multiply(block, self._spread(inverse[line]), out=steps)
+                np.add(steps, self._spread(shift[line]), out=steps)
+                np.rint(steps, out=steps)
+                if (wide := np.flatnonzero(outside[line])).size:
+                    some = (slice(None), wide) if self.in_columns else wide
+                    steps[some] = np.clip(steps[some], spec.qmin, spec.qmax)
+                codes[rows, columns] = steps
+                self._add_up(steps, sums[:, line])
+        return codes, self._moments(sums, codes)
 
     def split_at(self, threshold: Float64) -> tuple[NDArray[np.int8], Float64, Float64]:
         """Return one-bit codes (0 above the threshold, else -1) and the mean below and above it, per channel."""
         limit = self._along_lines(threshold)
-        axis = 0 if self.in_columns else 1
         codes = np.empty(self.matrix.shape, np.int8)
-        above = np.zeros((3, limit.size), np.float64)  # how many, their sum, the sum of all
-        for rows, columns, line in self.blocks():
-            block = self.matrix[rows, columns]
-            upper = block > self._spread(limit[line])
-            codes[rows, columns] = upper.view(np.int8) - np.int8(1)
-            above[0, line] += upper.sum(axis=axis)
-            above[1, line] += np.multiply(block, upper).sum(axis=axis)
-            above[2, line] += block.sum(axis=axis)
-        count, upper_sum, total = (self._by_channel(line).sum(axis=0) for line in above)
+        above = np.zeros((2, limit.size), np.float64)  # how many, and their sum
+        with _short_buffer(self.matrix.shape[1]):
+            for rows, columns, line in self.blocks():
+                block = self.matrix[rows, columns]
+                upper = block > self._spread(limit[line])
+                np.subtract(upper.view(np.int8), np.int8(1), out=codes[rows, columns])
+                ones = self._buffer[: block.size].reshape(block.shape)
+                np.copyto(ones, upper)
+                above[0, line] += ones.sum(axis=0) if self.in_columns else np.einsum("ij->i", ones)
+                above[1, line] += self._products(block, ones)
+        count, upper_sum = (self._by_channel(line).sum(axis=0) for line in above)
+        total = threshold * self.per_channel
         rest = self.per_channel - count
         high = np.divide(upper_sum, count, out=threshold.copy(), where=count > 0)
         low = np.divide(total - upper_sum, rest, out=threshold.copy(), where=rest > 0)
         return codes, low, high
 
     def _add_up(self, block: Float32, sums: Float64) -> None:
-        if self.in_columns:
-            sums[0] += block.sum(axis=0)
-            sums[1] += np.einsum("ij,ij->j", block, block)
-        else:
-            sums[0] += np.einsum("ij->i", block)
-            sums[1] += np.vecdot(block, block)
+        sums[0] += block.sum(axis=0) if self.in_columns else np.einsum("ij->i", block)
+        sums[1] += self._products(block, block)
 
-    def _moments(self, sums: Float64) -> _Moments:
-        total, squared = (self._by_channel(line).sum(axis=0) / self.per_channel for line in sums)
-        return _Moments(total, np.sqrt(np.maximum(squared - total**2, 0.0)))
+    def _products(self, left: Float32, right: Float32) -> Float32:
+        """Return the sum of the products, one per line."""
+        with np.errstate(over="ignore"):  # an infinite variance is not usable, and not used
+            return np.asarray(np.einsum("ij,ij->j", left, right) if self.in_columns else np.vecdot(left, right))
+
+    def _moments(self, sums: Float64, matrix: NDArray[Any]) -> _Moments:
+        """Return what the sums of `matrix` give; where most of them would cancel, look again in float64."""
+        mean, square = (self._by_channel(line).sum(axis=0) / self.per_channel for line in sums)
+        with np.errstate(invalid="ignore"):  # NaN and infinity are refused later, with words
+            variance = np.maximum(square - mean**2, 0.0)
+            doubtful = np.flatnonzero(mean**2 > _CANCELS * variance)
+        by_channel = matrix.reshape(self.outer, self.channels, self.inner)
+        count = max(1, _BLOCK // self.per_channel)
+        for start in range(0, doubtful.size, count):
+            some = doubtful[start : start + count]
+            exact = by_channel[:, some].astype(np.float64)
+            mean[some], variance[some] = exact.mean(axis=(0, 2)), exact.var(axis=(0, 2))
+        return _Moments(mean, np.sqrt(variance))
 
     def _by_channel(self, lines: NDArray[Any]) -> NDArray[Any]:
         """Arrange one number per line as (lines of a channel, channels)."""
@@ -269,3 +344,12 @@ class _Grid:
 
     def _spread(self, lines: Float32) -> Float32:
         return lines[None, :] if self.in_columns else lines[:, None]
+
+
+@contextmanager
+def _short_buffer(length: int) -> Iterator[None]:
+    """Let numpy work in place on rows of this length, if that pays; otherwise it copies rows below 8192."""
+    with np.errstate():  # restores the buffer size of this thread, too
+        if length >= _LOOP:
+            np.setbufsize(_LOOP)
+        yield

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import groupby
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ptq_lab.graph import Model, Skip, required_onnxruntime
-from ptq_lab.numerics import dequantize_weight, relative_error
+from ptq_lab.numerics import TensorStatistics, dequantize_weight, relative_error
 from ptq_lab.plan import QuantPlan, TensorPlan
+from ptq_lab.report.activations import activation_rows
 from ptq_lab.report.compare import Measured
-from ptq_lab.report.tables import LayerRow, OutputRow, Report, Summary, Table
+from ptq_lab.report.execution import Execution
+from ptq_lab.report.tables import LayerRow, OutputRow, Preview, Report, Summary, Table
 from ptq_lab.report.text import format_bytes
+from ptq_lab.route import Quantized
 
 
 class Options(Protocol):
@@ -27,18 +31,52 @@ class Options(Protocol):
     def bit_num(self) -> int: ...  # noqa: D102
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Integers:
+    """What is known about a model with quantized activations besides its plan and its outputs.
+
+    Attributes
+    ----------
+    execution : Execution
+    statistics : mapping of str to TensorStatistics
+        What calibration saw, by activation tensor.
+    preview : Preview or None
+        The first sample as a picture.
+    """
+
+    execution: Execution
+    statistics: Mapping[str, TensorStatistics]
+    preview: Preview | None = None
+
+
 def build_report(
     original: Model,
     quantized: Model,
-    plan: QuantPlan,
+    done: Quantized,
     measured: Measured,
     options: Options,
     *,
-    notes: tuple[str, ...],
+    notes: Sequence[str],
     seconds: dict[str, float],
+    integers: Integers | None = None,
 ) -> Report:
-    """Put everything known about a finished run into tables."""
-    rows = layer_rows(plan, original.weight)
+    """Put everything known about a finished run into tables.
+
+    Parameters
+    ----------
+    original, quantized : Model
+    done : Quantized
+    measured : Measured
+    options : Options
+    notes : sequence of str
+        What else the user should know.
+    seconds : dict of str to float
+        Wall time per stage.
+    integers : Integers, optional
+        What is known besides when activations were quantized.
+    """
+    plan = done.plan
+    rows = layer_rows(plan, done.prepared.weight)
     layers = in_graph_order(rows, (node.name or "" for node in original.graph))
     mean, lowest, sqnr = overall(measured.outputs)
     summary = Summary(
@@ -57,13 +95,31 @@ def build_report(
         metric_before=measured.before,
         metric_after=measured.after,
         left_float=left_float(plan),
-        notes=notes,
+        notes=tuple(notes),
         opset=quantized.opset,
         ir_version=quantized.ir_model.ir_version,
         onnxruntime_required=required_onnxruntime(plan, quantized.opset),
         seconds=seconds,
+        activations=len(plan.activations),
+        **_execution(integers),
     )
-    return Report(summary, layers, measured.outputs)
+    if integers is None:
+        return Report(summary, layers, measured.outputs)
+    activations = activation_rows(plan, integers.statistics)
+    return Report(summary, layers, measured.outputs, activations, integers.preview)
+
+
+def _execution(integers: Integers | None) -> dict[str, Any]:
+    """Return the fields of a summary that say how the model runs."""
+    if integers is None:
+        return {}
+    kernels = integers.execution.kernels
+    return {
+        "integer_layers": kernels.integer,
+        "integer_total": len(kernels.layers),
+        "latency_ratio": integers.execution.latency_ratio,
+        "kernel_notes": kernels.notes,
+    }
 
 
 def layer_rows(plan: QuantPlan, read: Callable[[str], NDArray[np.float32]]) -> Table[LayerRow]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -77,15 +78,25 @@ class _Agreement:
     count: int = 0
 
     def add(self, before: NDArray[Any], after: NDArray[Any]) -> None:
+        self.count += 1
         x, y = before.astype(np.float64).ravel(), after.astype(np.float64).ravel()
+        if before.shape == after.shape:
+            finite = np.isfinite(x) & np.isfinite(y)
+            if np.array_equal(x[~finite], y[~finite], equal_nan=True):  # e.g. the minus infinity of a mask
+                return self._add_finite(x[finite], y[finite])
+        # Another number of boxes, or an infinity on one side: as far apart as can be.
+        self.cosine_min = min(self.cosine_min, 0.0)
+        self.noise = self.worst = math.inf
+        return None
+
+    def _add_finite(self, x: NDArray[np.float64], y: NDArray[np.float64]) -> None:
         error = y - x
-        similarity = cosine(x, y)
+        similarity = min(cosine(x, y), 1.0)
         self.cosine_sum += similarity
         self.cosine_min = min(self.cosine_min, similarity)
         self.signal += float(x @ x)
         self.noise += float(error @ error)
         self.worst = max(self.worst, float(np.abs(error).max(initial=0.0)))
-        self.count += 1
 
     def row(self, output: str) -> OutputRow:
         return OutputRow(

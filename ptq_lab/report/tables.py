@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Generic, TypeVar, overload
+from typing import Any, Generic, Protocol, TypeVar, overload
 
 Row = TypeVar("Row")
 
@@ -84,6 +85,65 @@ class OutputRow:
     max_abs_error: float
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ActivationRow:
+    """One activation tensor that carries codes.
+
+    Attributes
+    ----------
+    tensor, node : str
+        Its name, and the node that makes it (empty for an input of the model).
+    method : str
+        How the range was found.
+    low, high : float
+        The range that the codes cover, in real units.
+    observed_low, observed_high : float or None
+        Smallest and largest value of the calibration samples.
+    clip_share : float or None
+        Share of the calibration values outside the range, 0 to 1; ``None`` if nothing was collected that tells.
+    scale : float
+        Real units per step.
+    zero_point : int
+        The code that means 0.0.
+    dtype : str
+        Of the codes: ``"uint8"`` or ``"int8"``.
+    readers : tuple of str
+        Nodes that read the codes.
+    """
+
+    tensor: str
+    node: str
+    method: str
+    low: float
+    high: float
+    observed_low: float | None
+    observed_high: float | None
+    clip_share: float | None
+    scale: float
+    zero_point: int
+    dtype: str
+    readers: tuple[str, ...] = ()
+
+
+class Preview(Protocol):
+    """One sample as the model gets it, as a picture (see `ptq_lab.calibration.preview`)."""
+
+    @property
+    def input(self) -> str: ...  # noqa: D102
+    @property
+    def shape(self) -> tuple[int, ...]: ...  # noqa: D102
+    @property
+    def low(self) -> float: ...  # noqa: D102
+    @property
+    def high(self) -> float: ...  # noqa: D102
+    @property
+    def mean(self) -> float: ...  # noqa: D102
+    @property
+    def warnings(self) -> tuple[str, ...]: ...  # noqa: D102
+    @property
+    def png(self) -> bytes: ...  # noqa: D102
+
+
 class Table(Sequence[Row], Generic[Row]):
     """A list of row dataclasses that can write itself; compares and prints like a tuple of rows."""
 
@@ -116,7 +176,7 @@ class Table(Sequence[Row], Generic[Row]):
     @property
     def columns(self) -> tuple[str, ...]:
         """Column names, in order."""
-        return tuple(field.name for field in fields(self.row_type))  # type: ignore[arg-type]
+        return tuple(column.name for column in fields(self.row_type))  # type: ignore[arg-type]
 
     def records(self) -> list[dict[str, Any]]:
         """Return the rows as plain dictionaries."""
@@ -131,18 +191,37 @@ class Table(Sequence[Row], Generic[Row]):
                 writer.writerow([_cell(row[column]) for column in self.columns])
 
     def to_json(self, path: str | Path | None = None) -> str:
-        """Return the rows as a JSON list, and write it to `path` if given."""
-        text = json.dumps(self.records(), indent=2)
+        """Return the rows as a JSON list, and write it to `path` if given; infinities are ``null``."""
+        text = _json(self.records())
         if path is not None:
             Path(path).write_text(text + "\n", encoding="utf-8")
         return text
+
+
+def _json(data: object) -> str:
+    return json.dumps(_finite(data), indent=2, allow_nan=False)
+
+
+def _finite(data: object) -> object:
+    """Replace what JSON has no word for, such as the SQNR of something that lost nothing."""
+    if isinstance(data, dict):
+        return {key: _finite(value) for key, value in data.items()}
+    if isinstance(data, list | tuple):
+        return [_finite(value) for value in data]
+    return None if isinstance(data, float) and not math.isfinite(data) else data
+
+
+def _sample(preview: Preview | None) -> dict[str, Any] | None:
+    if preview is None:
+        return None
+    return {name: getattr(preview, name) for name in ("input", "shape", "low", "high", "mean", "warnings")}
 
 
 def _cell(value: object) -> object:
     if value is None:
         return ""
     if isinstance(value, tuple):
-        return "x".join(str(item) for item in value)
+        return ("x" if all(isinstance(item, int) for item in value) else " ").join(str(item) for item in value)
     return value
 
 
@@ -178,6 +257,14 @@ class Summary:
         Oldest onnxruntime release that runs the quantized model, e.g. ``"1.14"``.
     seconds : dict of str to float
         Wall time per stage.
+    integer_layers, integer_total : int or None
+        How many layers onnxruntime runs as integer kernels, and how many were meant to; ``None`` if none were.
+    activations : int
+        How many activation tensors carry codes.
+    latency_ratio : float or None
+        Time of one inference over that of the original, on one sample and one thread.
+    kernel_notes : tuple of str
+        Why layers do not run as integer kernels, and which ones onnxruntime quantized unasked.
     """
 
     model: str
@@ -200,6 +287,11 @@ class Summary:
     ir_version: int = 0
     onnxruntime_required: str = ""
     seconds: dict[str, float]
+    integer_layers: int | None = None
+    integer_total: int | None = None
+    activations: int = 0
+    latency_ratio: float | None = None
+    kernel_notes: tuple[str, ...] = ()
 
     @property
     def compression_ratio(self) -> float:
@@ -225,21 +317,34 @@ class Report:
         One row per weight tensor of a known operator, in the order of the graph.
     outputs : Table of OutputRow
         One row per output of the model.
+    activations : Table of ActivationRow
+        One row per activation tensor that carries codes, in the order of the graph; empty when only weights are
+        quantized.
+    preview : Preview or None
+        The first calibration sample, when activations are quantized and it is a picture.
     """
 
     summary: Summary
     layers: Table[LayerRow]
     outputs: Table[OutputRow]
+    activations: Table[ActivationRow] = field(default_factory=lambda: Table(ActivationRow))
+    preview: Preview | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Return everything as plain data, with the derived ratio."""
+        """Return everything but the picture as plain data, with the derived ratio."""
         summary = asdict(self.summary)
         summary["compression_ratio"] = self.summary.compression_ratio
-        return {"summary": summary, "layers": self.layers.records(), "outputs": self.outputs.records()}
+        return {
+            "summary": summary,
+            "layers": self.layers.records(),
+            "outputs": self.outputs.records(),
+            "activations": self.activations.records(),
+            "sample": _sample(self.preview),
+        }
 
     def to_json(self, path: str | Path | None = None) -> str:
-        """Return :meth:`to_dict` as JSON text, and write it to `path` if given."""
-        text = json.dumps(self.to_dict(), indent=2)
+        """Return :meth:`to_dict` as JSON text, and write it to `path` if given; infinities are ``null``."""
+        text = _json(self.to_dict())
         if path is not None:
             Path(path).write_text(text + "\n", encoding="utf-8")
         return text

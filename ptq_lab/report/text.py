@@ -11,11 +11,13 @@ import textwrap
 from collections import Counter
 from collections.abc import Sequence
 
-from ptq_lab.report.tables import LayerRow, OutputRow, Report, Summary
+from ptq_lab.report.tables import ActivationRow, LayerRow, OutputRow, Preview, Report, Summary
 
 WIDTH = 110
 NAME_WIDTH = 34
 LAYER_HEADERS = ("node", "op", "shape", "bits", "granularity", "storage", "before", "after", "error", "SQNR")
+ACTIVATION_HEADERS = ("tensor", "method", "low", "high", "seen low", "seen high", "cut off", "scale", "zero", "type")
+NO_GAIN = 0.95  # of float32's time; what lies above is no speed worth the name
 
 
 def render_text(report: Report, *, written_to: str = "", max_layers: int | None = None) -> str:
@@ -28,7 +30,7 @@ def render_text(report: Report, *, written_to: str = "", max_layers: int | None 
     written_to : str
         Where the quantized model is, if that is to be said.
     max_layers : int or None
-        Show at most this many layers and say how many were left out; ``None`` shows all.
+        Show at most this many layers and activations and say how many were left out; ``None`` shows all.
 
     Returns
     -------
@@ -64,6 +66,8 @@ def render_text(report: Report, *, written_to: str = "", max_layers: int | None 
         blocks.append(_output_table(report.outputs))
     if report.layers:
         blocks.append(_layer_table(report.layers, max_layers))
+    if report.activations:
+        blocks.append(_activation_table(report.activations, max_layers))
     return "\n\n".join(blocks)
 
 
@@ -74,7 +78,7 @@ def title(summary: Summary) -> str:
 
 
 def left_float(report: Report) -> tuple[str, ...]:
-    """Return one sentence per reason that left weights in float; never empty.
+    """Return one sentence per reason that left weights, or the arithmetic of layers, in float; never empty.
 
     Examples
     --------
@@ -86,8 +90,8 @@ def left_float(report: Report) -> tuple[str, ...]:
     ('1 tensor (80 B): skip_quant_node=head',)
     """
     summary = report.summary
-    if summary.left_float:
-        return summary.left_float
+    if summary.left_float or summary.kernel_notes:
+        return (*summary.left_float, *summary.kernel_notes)
     reasons = Counter(row.reason or "no reason recorded" for row in report.layers if not row.quantized)
     if reasons:
         return tuple(f"{count} of {summary.layers} weight tensors: {why}" for why, count in reasons.items())
@@ -106,6 +110,8 @@ def facts(summary: Summary, written_to: str = "") -> tuple[tuple[str, str], ...]
     every = (
         ("size", _sizes(summary)),
         ("layers", f"{summary.layers_quantized} of {summary.layers} weight tensors quantized"),
+        ("int8", _integers(summary)),
+        ("latency", _latency(summary)),
         ("output", _agreement(summary)),
         (summary.metric or "metric", _metric(summary)),
         ("compared on", summary.compared_on),
@@ -236,9 +242,35 @@ def _metric(summary: Summary) -> str:
     return f"{summary.metric_before:.4f} -> {summary.metric_after:.4f}, {change}"
 
 
+def _integers(summary: Summary) -> str:
+    if summary.integer_total is None:
+        return ""
+    layers = f"{summary.integer_layers} of {summary.integer_total} layers run as int8"
+    return f"{layers}; {summary.activations} activation tensors quantized"
+
+
+def _latency(summary: Summary) -> str:
+    ratio = summary.latency_ratio
+    if ratio is None:
+        return ""
+    how = "one sample, one thread, medians of runs in turn"
+    if ratio > NO_GAIN:
+        return f"int8 brings no speed here: {ratio:.2f} of float32's time ({how})"
+    return f"{ratio:.2f} of float32's time, {1 / ratio:.1f} times faster ({how})"
+
+
+def describe_sample(preview: Preview) -> str:
+    """Return shape and values of a previewed sample in words."""
+    values = f"values {preview.low:.4g} to {preview.high:.4g}, mean {preview.mean:.4g}"
+    return f"{preview.input} {format_shape(preview.shape)}, {values}"
+
+
 def _fact_lines(report: Report, written_to: str) -> list[str]:
     entries = [("left in float" if i == 0 else "", text) for i, text in enumerate(left_float(report))]
     entries += facts(report.summary, written_to)
+    if report.preview is not None:
+        entries.append(("first sample", describe_sample(report.preview)))
+        entries += [("", f"warning: {warning}") for warning in report.preview.warnings]
     entries += [("notes" if i == 0 else "", note) for i, note in enumerate(report.summary.notes)]
     indent = 2 + max(len(label) for label, _ in entries)
     return [
@@ -268,6 +300,29 @@ def layer_cells(row: LayerRow, width: int = NAME_WIDTH) -> tuple[str, ...]:
         format_percent(row.relative_error),
         format_decibel(row.sqnr_db),
     )
+
+
+def activation_cells(row: ActivationRow, width: int = NAME_WIDTH) -> tuple[str, ...]:
+    """Return one activation as text, a cell per name in ``ACTIVATION_HEADERS``; its name is cut to `width`."""
+    return (
+        shorten(row.tensor, width),
+        row.method,
+        f"{row.low:.4g}",
+        f"{row.high:.4g}",
+        "-" if row.observed_low is None else f"{row.observed_low:.4g}",
+        "-" if row.observed_high is None else f"{row.observed_high:.4g}",
+        format_percent(row.clip_share),
+        f"{row.scale:.4g}",
+        str(row.zero_point),
+        row.dtype,
+    )
+
+
+def _activation_table(activations: Sequence[ActivationRow], limit: int | None) -> str:
+    shown = activations if limit is None else activations[:limit]
+    table = text_table(ACTIVATION_HEADERS, [activation_cells(row) for row in shown], right=ACTIVATION_HEADERS[2:9])
+    hidden = len(activations) - len(shown)
+    return f"{table}\n... and {hidden} more activations" if hidden else table
 
 
 def _layer_table(layers: Sequence[LayerRow], max_layers: int | None) -> str:

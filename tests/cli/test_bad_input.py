@@ -126,8 +126,9 @@ CONFIGS: dict[str, tuple[bytes, str]] = {
     "no value": (GOOD.encode() + b"skip_quant_node=\n", "line 5"),
     "empty": (b"", "empty"),
     "wrong encoding": (GOOD.encode("utf-16"), "UTF-8"),
+    "no calibration data": (b"[common_quant_param]\nquant_type=FULL_QUANT\n", "needs calibration data"),
     "nothing to do": (b"[common_quant_param]\nbit_num=8\n", "nothing to do"),
-    "not implemented": (b"[common_quant_param]\nquant_type=FULL_QUANT\n", "not implemented yet"),
+    "not implemented": (b"[common_quant_param]\nquant_type=DYNAMIC_QUANT\n", "not implemented yet"),
 }
 
 

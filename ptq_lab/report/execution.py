@@ -1,0 +1,107 @@
+"""How a quantized model runs here: which layers are integer kernels, and how long one inference takes against float."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ptq_lab.graph import Model
+from ptq_lab.graph.kernels import KernelReport, count_kernels
+from ptq_lab.plan import QuantPlan
+from ptq_lab.runtime import CPU, Feeds, open_session, optimized_model, run_session
+
+PAIRS = 15
+_FEWEST, _SHORTEST, _LONGEST = 3, 0.25, 5.0  # pairs; seconds: small models get more pairs, large ones fewer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Execution:
+    """What was seen when the quantized model ran.
+
+    Attributes
+    ----------
+    kernels : KernelReport
+    latency_ratio : float
+        Time of the quantized model over that of the original, on one sample and one thread; below 1 is faster.
+    """
+
+    kernels: KernelReport
+    latency_ratio: float
+
+
+def measure_execution(
+    original: Model | Path,
+    quantized: Model | Path,
+    plan: QuantPlan,
+    feeds: Feeds,
+    *,
+    providers: Sequence[str] = CPU,
+) -> Execution:
+    """Look at the kernels of an integer model and time it against its original.
+
+    Parameters
+    ----------
+    original, quantized : Model or path
+    plan : QuantPlan
+        That `quantized` was written from.
+    feeds : mapping of str to ndarray
+        One sample.
+    providers : sequence of str
+        onnxruntime execution providers.
+
+    Raises
+    ------
+    InferenceError
+        If onnxruntime fails on one of the models.
+    """
+    return Execution(
+        kernels=count_kernels(optimized_model(quantized, providers=providers), plan),
+        latency_ratio=latency_ratio(original, quantized, feeds, providers=providers),
+    )
+
+
+def latency_ratio(
+    before: Model | Path,
+    after: Model | Path,
+    feeds: Feeds,
+    *,
+    providers: Sequence[str] = CPU,
+    pairs: int = PAIRS,
+) -> float:
+    """Return how long one model takes relative to another, on one thread.
+
+    The two run in turns, in pairs whose order alternates, and the median of the pairs' ratios is taken: what else
+    the machine does meanwhile slows both.
+
+    Parameters
+    ----------
+    before, after : Model or path
+    feeds : mapping of str to ndarray
+        One sample.
+    providers : sequence of str
+        onnxruntime execution providers.
+    pairs : int
+        More if they take less than a quarter of a second; fewer, but at least 3, if more than five seconds.
+    """
+    sessions = [open_session(model, providers=providers, threads=1) for model in (before, after)]
+    for session in sessions:
+        run_session(session, feeds)  # the first run allocates
+    ratios: list[float] = []
+    start = time.perf_counter()
+    while (took := time.perf_counter() - start) < _LONGEST or len(ratios) < _FEWEST:
+        if len(ratios) >= pairs and took >= _SHORTEST:
+            break
+        order = (0, 1) if len(ratios) % 2 == 0 else (1, 0)
+        times = {index: _seconds(sessions[index], feeds) for index in order}
+        ratios.append(times[1] / times[0])
+    return statistics.median(ratios)
+
+
+def _seconds(session: Any, feeds: Feeds) -> float:
+    start = time.perf_counter()
+    run_session(session, feeds)
+    return time.perf_counter() - start
