@@ -3,42 +3,37 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Executor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import onnx
 
 from ptq_lab.calibration import Samples, open_samples, random_samples
+from ptq_lab.calibration.preprocess import plain as plain_options
 from ptq_lab.config import QuantConfig, load_config, unsupported
-from ptq_lab.errors import ConfigError, NotImplementedYet, OutputError, Problem
+from ptq_lab.errors import ConfigError, NotImplementedYet, OutputError, Problem, SampleError
 from ptq_lab.evaluation import Metric, open_metric
 from ptq_lab.flags import InputShape, check_optimize, parse_input_shape
-from ptq_lab.graph import (
-    Model,
-    Rules,
-    apply_plan,
-    find_targets,
-    load_model,
-    raise_opset,
-    required_onnxruntime,
-    required_opset,
-    store_half,
-)
+from ptq_lab.full_quant import preview_integers, quantize_fully
+from ptq_lab.graph import Model, load_model
 from ptq_lab.manifest import config_text, manifest, metadata
 from ptq_lab.output import Output, place_output
-from ptq_lab.plan import QuantPlan, make_plan, round_weights
+from ptq_lab.plan import QuantPlan
 from ptq_lab.progress import Progress, silent
 from ptq_lab.report.build import build_report
 from ptq_lab.report.compare import measure
 from ptq_lab.report.tables import Report
-from ptq_lab.runtime import require_same
+from ptq_lab.weight_quant import decide_weights, quantize_weights
+
+_log = logging.getLogger(__name__)
 
 Config = str | Path | Mapping[str, Mapping[str, object]] | QuantConfig
 Source = str | os.PathLike[str] | onnx.ModelProto | Model
@@ -86,8 +81,8 @@ class QuantResult:
         folder = Path(folder)
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            for file in (self.model_path, self.model_path.with_name(f"{self.model_path.name}.data")):
-                if file.exists() and file.parent.resolve() != folder.resolve():
+            for file in self.model.files:
+                if file.parent.resolve() != folder.resolve():
                     shutil.copy2(file, folder)
             text = json.dumps(self.manifest, indent=2) + "\n"
             (folder / "manifest.json").write_text(text, encoding="utf-8")
@@ -169,20 +164,17 @@ def quantize(
         data, metric = _inputs(original, options, samples, evaluate, parse_input_shape(input_shape), input_data_format)
         notes += [*data.notes, *(metric.notes if metric else ())]
     with clock("quantize"):
-        decided, plan_notes = _decide(original, options)
-        plan = round_weights(decided, original.weight, progress=told)
-        quantized, write_notes = _rewrite(original, plan, data, fp16=fp16)
-        quantized.ir_model.metadata_props.update(metadata(original, options, plan))
-        notes += [*plan_notes, *write_notes]
-    with place.draft(quantized) as draft:
+        route = ROUTES[options.common.quant_type or ""]
+        done = route(original, options, data, fp16=fp16, progress=told)
+        done.model.ir_model.metadata_props.update(metadata(original, options, done.plan))
+        notes += done.notes
+    with place.draft(done.model) as draft:
         with clock("compare"):
             measured = measure(original, draft, data, metric, providers=options.lab.providers, progress=told)
-        record = manifest(original, draft, options, plan, {"origin": data.origin, "sha256": data.fingerprint()})
-        report = build_report(
-            original, draft, plan, measured, options.common, notes=tuple(notes), seconds=clock.seconds
-        )
+        record = manifest(original, draft, options, done.plan, {"origin": data.origin, "sha256": data.fingerprint()})
+        report = build_report(original, draft, done, measured, options.common, notes=notes, seconds=clock.seconds)
     return QuantResult(
-        config=options, plan=plan, model=place.found(quantized), report=report, manifest=record, output=place
+        config=options, plan=done.plan, model=place.found(draft), report=report, manifest=record, output=place
     )
 
 
@@ -198,7 +190,10 @@ def preview(model: Source, config: Config) -> QuantPlan:
     ------
     ConfigError, ModelError, NotImplementedYet
     """
-    return _decide(load_model(model), _usable(load_config(config), None))[0]
+    options, original = _usable(load_config(config), None), load_model(model)
+    if options.common.quant_type == "FULL_QUANT":
+        return preview_integers(original, options)
+    return decide_weights(original, options)[0]
 
 
 def _usable(config: QuantConfig, executor: Executor | None) -> QuantConfig:
@@ -223,42 +218,28 @@ def _inputs(
     layout: Layout | None,
 ) -> tuple[Samples, Metric | None]:
     """Open what the two models are compared and judged on."""
-    reading: dict[str, Any] = {"preprocess": config.preprocess, "input_data_format": layout}
+    options = replace(
+        plain_options(config.preprocess),
+        resize_first=config.lab.preprocess_order == "resize_first",
+        antialias=config.lab.antialias,
+    )
+    reading: dict[str, Any] = {
+        "preprocess": options,
+        "input_data_format": layout,
+        "input_shape": shapes,
+    }
     if samples is None and not config.preprocess.calibrate_path:
+        if config.common.quant_type == "FULL_QUANT":
+            message = "FULL_QUANT needs calibration data; give samples, or calibrate_path and calibrate_size"
+            raise SampleError(message)
         data = random_samples(model.inputs, input_shape=shapes)
     else:
-        data = open_samples(samples, model.inputs, input_shape=shapes, **reading)
+        data = open_samples(samples, model.inputs, **reading)
     return data, None if evaluate is None else open_metric(evaluate, model.inputs, **reading)
 
 
-def _decide(model: Model, config: QuantConfig) -> tuple[QuantPlan, tuple[str, ...]]:
-    common = config.common
-    rules = Rules(
-        min_size=common.min_quant_weight_size,
-        min_channels=common.min_quant_weight_channel,
-        skip=common.skip_quant_node,
-    )
-    targets = find_targets(model, rules)
-    weight = config.weight
-    plan = make_plan(targets, bits=common.bit_num, per_channel=weight.per_channel, correct=weight.bias_correction)
-    return plan, tuple(map(str, targets.problems))
-
-
-def _rewrite(model: Model, plan: QuantPlan, samples: Samples, *, fp16: bool) -> tuple[Model, tuple[str, ...]]:
-    """Write the plan into the model, at the opset it needs."""
-    notes = []
-    raised = raise_opset(model, required_opset(plan))
-    if raised is not model:
-        require_same(model, raised, next(iter(samples)))
-        notes.append(
-            f"opset raised from {model.opset} to {raised.opset} for this width (outputs verified); "
-            f"runs on onnxruntime {required_onnxruntime(plan, raised.opset)} or newer"
-        )
-    quantized = apply_plan(raised, plan)
-    if fp16:
-        quantized, halved = store_half(quantized)
-        notes.append(str(halved))
-    return quantized, tuple(notes)
+# quant_type to its way of quantizing: (original, config, samples, *, fp16, progress) -> Quantized
+ROUTES = {"WEIGHT_QUANT": quantize_weights, "FULL_QUANT": quantize_fully}
 
 
 class _Clock:
@@ -271,4 +252,5 @@ class _Clock:
     def __call__(self, stage: str) -> Iterator[None]:
         start = time.perf_counter()
         yield
-        self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - start
+        self.seconds[stage] = time.perf_counter() - start
+        _log.info("%s: %.3f s", stage, self.seconds[stage])

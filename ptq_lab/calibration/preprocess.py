@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from ptq_lab.calibration.antialias import resize_antialiased
 from ptq_lab.calibration.resize import METHODS, resize
 from ptq_lab.errors import SampleError
 
@@ -68,6 +69,10 @@ class Preprocessing:
     resize_method : {"NEAREST", "LINEAR", "CUBIC"}, optional
     center_crop_width, center_crop_height : int, optional
         Pixels; used only together.
+    resize_first : bool
+        Resize and crop before normalising, as torchvision's pipelines do, instead of the original's order.
+    antialias : bool
+        Filter while shrinking, as Pillow and torchvision do; the original skips pixels.
 
     Notes
     -----
@@ -90,6 +95,8 @@ class Preprocessing:
     resize_method: str | None = None
     center_crop_width: int | None = None
     center_crop_height: int | None = None
+    resize_first: bool = False
+    antialias: bool = False
 
     @property
     def channels(self) -> int:
@@ -205,7 +212,7 @@ def _check_normalisation(options: Preprocessing) -> None:
 
 
 def preprocess_image(rgb: NDArray[np.uint8], options: Preprocessing) -> NDArray[np.float32]:
-    """Apply colour order, normalisation, resize and centre crop, in this order.
+    """Apply colour order, normalisation, resize and centre crop, in this order (or the second one last).
 
     Parameters
     ----------
@@ -238,11 +245,23 @@ def preprocess_image(rgb: NDArray[np.uint8], options: Preprocessing) -> NDArray[
     array([1.], dtype=float32)
     """
     image: NDArray[np.float32] = _coloured(rgb, options.image_to_format).astype(np.float32)
-    if options.normalize_mean:
-        image -= np.asarray(options.normalize_mean, np.float32)
-        image /= np.asarray(options.normalize_std, np.float32)
+    if options.resize_first:
+        return _normalised(_framed(image, options), options)
+    return _framed(_normalised(image, options), options)
+
+
+def _normalised(image: NDArray[np.float32], options: Preprocessing) -> NDArray[np.float32]:
+    if not options.normalize_mean:
+        return image
+    mean, deviation = np.asarray(options.normalize_mean, np.float32), np.asarray(options.normalize_std, np.float32)
+    return np.asarray((image - mean) / deviation, np.float32)
+
+
+def _framed(image: NDArray[np.float32], options: Preprocessing) -> NDArray[np.float32]:
+    """Resize, then cut out the middle."""
     if options.resize_method and options.resize_width and options.resize_height:
-        image = resize(image, options.resize_width, options.resize_height, options.resize_method)
+        change_size = resize_antialiased if options.antialias else resize
+        image = change_size(image, options.resize_width, options.resize_height, options.resize_method)
     return image if options.crop is None else centre_crop(image, *options.crop)
 
 

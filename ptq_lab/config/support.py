@@ -27,9 +27,9 @@ def unsupported(config: QuantConfig) -> tuple[Problem, ...]:
     Examples
     --------
     >>> from ptq_lab.config.options import CommonOptions
-    >>> for problem in unsupported(QuantConfig(common=CommonOptions(quant_type="FULL_QUANT"))):
+    >>> for problem in unsupported(QuantConfig(common=CommonOptions(quant_type="DYNAMIC_QUANT"))):
     ...     print(problem.message)
-    FULL_QUANT is not implemented yet
+    DYNAMIC_QUANT is not implemented yet
     """
     if config.common.quant_type is None:
         return ()

@@ -6,7 +6,9 @@ here displays anything or computes a statistic.
 
 from ptq_lab.figures.layers import draw_layers
 from ptq_lab.figures.page import write_page
+from ptq_lab.figures.ranges import draw_ranges
 from ptq_lab.figures.sizes import draw_sizes
 from ptq_lab.figures.tables import report_html
+from ptq_lab.figures.thresholds import draw_threshold
 
-__all__ = ["draw_layers", "draw_sizes", "report_html", "write_page"]
+__all__ = ["draw_layers", "draw_ranges", "draw_sizes", "draw_threshold", "report_html", "write_page"]

@@ -12,6 +12,7 @@ from plotly.offline import get_plotlyjs
 from ptq_lab import __version__
 from ptq_lab.errors import OutputError
 from ptq_lab.figures.layers import draw_layers
+from ptq_lab.figures.ranges import draw_ranges
 from ptq_lab.figures.sizes import draw_sizes, size_parts
 from ptq_lab.figures.tables import render, view_report
 from ptq_lab.report.tables import Report
@@ -53,7 +54,8 @@ def write_page(report: Report, path: str | Path) -> Path:
     'report.html'
     """
     path = Path(path)
-    figures = [_script_data(draw(report)) for draw in (draw_layers, draw_sizes)]
+    draws = (draw_layers, draw_ranges, draw_sizes) if report.activations else (draw_layers, draw_sizes)
+    figures = [_script_data(draw(report)) for draw in draws]
     page = render(
         "page",
         view=view_report(report),

@@ -6,18 +6,21 @@ sheet, scoped to one class, so that it reads the same wherever a notebook is ope
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
-from math import isnan
+from math import isnan, log10
 from typing import TYPE_CHECKING, Any
 
 import jinja2
 
 from ptq_lab.figures import style
+from ptq_lab.figures.ranges import RANGE_WIDTH, SEEN_WIDTH, value_span
 from ptq_lab.figures.sizes import size_parts
+from ptq_lab.figures.thresholds import BARS, Counts, fold_counts, heading
 from ptq_lab.report import text
-from ptq_lab.report.tables import LayerRow, OutputRow, Report, Summary
+from ptq_lab.report.tables import ActivationRow, LayerRow, OutputRow, Preview, Report, Summary
 
 if TYPE_CHECKING:
     from ptq_lab.plan import QuantPlan
@@ -55,6 +58,25 @@ class LayerView:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ActivationView:
+    """One activation tensor as the words that a table shows; `cells` as in ``ACTIVATION_HEADERS``."""
+
+    title: str
+    node: str
+    cells: Sequence[str]
+    readers: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SampleView:
+    """A sample as a picture (PNG in base 64) and words."""
+
+    picture: str
+    words: str
+    warnings: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ReportView:
     """Everything a template needs to know about a report."""
 
@@ -66,6 +88,8 @@ class ReportView:
     facts: Sequence[tuple[str, str]]
     layers: Sequence[LayerView]
     outputs: Sequence[OutputRow]
+    activations: Sequence[ActivationView]
+    sample: SampleView | None
 
 
 def report_html(report: Report, *, written_to: str = "") -> str:
@@ -102,6 +126,52 @@ def layers_html(report: Report) -> str:
         label=f"Relative error and bytes of {len(report.layers)} layers of {report.summary.model}",
         top_error=text.format_percent(top_error),
         top_size=text.format_bytes(top_size),
+    )
+
+
+def ranges_html(report: Report) -> str:
+    """Return :func:`ptq_lab.figures.ranges.draw_ranges` as a still picture (SVG), names in its tool tips."""
+    low, high = value_span(report.activations)
+    step, unit = 800 / max(1, len(report.activations)), 190 / ((high - low) or 1.0)
+    bars = [_range_bar(row, (i + 0.5) * step, step, high, unit) for i, row in enumerate(report.activations)]
+    return render(
+        "ranges",
+        bars=bars,
+        ink=style.INK,
+        codes=style.CODES,
+        seen=style.FLOAT,
+        low=f"{low:.4g}",
+        high=f"{high:.4g}",
+        zero=round(24 + high * unit, 1),
+        label=f"Ranges of {len(report.activations)} activation tensors of {report.summary.model}",
+    )
+
+
+def threshold_html(histogram: Counts, low: float, high: float, *, title: str = "") -> str:
+    """Return :func:`ptq_lab.figures.thresholds.draw_threshold` as a still picture (SVG)."""
+    slots = fold_counts(histogram, low, high, BARS)
+    top = log10(1 + max(slot.count for slot in slots)) or 1.0
+    span, step = (histogram.high - histogram.low) or 1.0, 800 / len(slots)
+    bars = [
+        {
+            "x": round(i * step, 1),
+            "y": round(180 - 150 * log10(1 + slot.count) / top, 1),
+            "width": round(step, 1),
+            "height": round(150 * log10(1 + slot.count) / top, 1),
+            "colour": style.CODES if slot.kept else style.FLOAT,
+        }
+        for i, slot in enumerate(slots)
+        if slot.count
+    ]
+    inside = [min(max(end, histogram.low), histogram.high) for end in (low, high)]
+    return render(
+        "threshold",
+        bars=bars,
+        ends=[round(800 * (end - histogram.low) / span, 1) for end in inside],
+        ink=style.INK,
+        heading=heading(slots, title),
+        low=f"{histogram.low:.4g}",
+        high=f"{histogram.high:.4g}",
     )
 
 
@@ -147,13 +217,20 @@ def view_report(report: Report, written_to: str = "") -> ReportView:
     return ReportView(
         summary=report.summary,
         how=text.title(report.summary).removeprefix(f"{report.summary.model}: "),
-        complete=not report.summary.left_float and all(row.quantized for row in report.layers),
+        complete=_is_complete(report),
         left=text.left_float(report),
         cards=_cards(report.summary),
         facts=[fact for fact in text.facts(report.summary, written_to) if fact[0] not in shown_as_card],
         layers=[_view_layer(row, top_size, top_error) for row in report.layers],
         outputs=report.outputs,
+        activations=[_view_activation(row) for row in report.activations],
+        sample=_view_sample(report.preview) if report.preview is not None else None,
     )
+
+
+def _is_complete(report: Report) -> bool:
+    said = report.summary.left_float or report.summary.kernel_notes
+    return not said and all(row.quantized for row in report.layers)
 
 
 def _cards(summary: Summary) -> list[Card]:
@@ -173,6 +250,8 @@ def _cards(summary: Summary) -> list[Card]:
             share=summary.layers_quantized / max(1, summary.layers),
         ),
     ]
+    if summary.integer_total is not None:
+        cards.append(_integer_card(summary, summary.integer_total))
     if not isnan(summary.cosine_mean):
         noise = text.format_decibel(summary.sqnr_db)
         cards.append(
@@ -187,6 +266,16 @@ def _cards(summary: Summary) -> list[Card]:
         before, _, change = words[label].partition(" -> ")[2].partition(", ")
         cards.append(Card(label=label, value=before, detail=f"was {summary.metric_before:.4f}, {change}"))
     return cards
+
+
+def _integer_card(summary: Summary, total: int) -> Card:
+    ratio, integer = summary.latency_ratio, summary.integer_layers or 0
+    return Card(
+        label="layers run as int8",
+        value=f"{integer} of {total}",
+        detail="integer kernels" if ratio is None else f"takes {ratio:.2f} of float32's time",
+        share=integer / max(1, total),
+    )
 
 
 def _view_layer(row: LayerRow, top_size: int, top_error: float) -> LayerView:
@@ -208,6 +297,40 @@ def _view_layer(row: LayerRow, top_size: int, top_error: float) -> LayerView:
         size_share=row.bytes_after / top_size,
         error_share=(row.relative_error or 0.0) / top_error,
     )
+
+
+def _view_activation(row: ActivationRow) -> ActivationView:
+    return ActivationView(
+        title=row.tensor,
+        node=text.shorten(row.node) or "model input",
+        cells=text.activation_cells(row),
+        readers=", ".join(text.shorten(reader) for reader in row.readers) or "float operators",
+    )
+
+
+def _view_sample(preview: Preview) -> SampleView:
+    return SampleView(
+        picture=b64encode(preview.png).decode("ascii"),
+        words=text.describe_sample(preview),
+        warnings=preview.warnings,
+    )
+
+
+def _range_bar(row: ActivationRow, middle: float, step: float, top: float, unit: float) -> dict[str, object]:
+    is_seen = row.observed_low is not None and row.observed_high is not None
+    seen_low, seen_high = row.observed_low or 0.0, row.observed_high or 0.0
+    cut = "" if row.clip_share is None else f", {text.format_percent(row.clip_share)} cut off"
+    return {
+        "title": f"{row.tensor}: {row.low:.4g} to {row.high:.4g} ({row.method}){cut}",
+        "x": round(middle - step * RANGE_WIDTH / 2, 1),
+        "y": round(24 + (top - row.high) * unit, 1),
+        "width": round(step * RANGE_WIDTH, 1),
+        "height": round((row.high - row.low) * unit, 1),
+        "seen_x": round(middle - step * SEEN_WIDTH / 2, 1),
+        "seen_y": round(24 + (top - seen_high) * unit, 1),
+        "seen_width": round(step * SEEN_WIDTH, 1),
+        "seen_height": round((seen_high - seen_low) * unit, 1) if is_seen else None,
+    }
 
 
 def _picture_bar(row: LayerRow, x: float, step: float, tops: tuple[int, float]) -> dict[str, object]:

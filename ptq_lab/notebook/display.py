@@ -14,14 +14,24 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-import plotly.graph_objects as go
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.display import publish_display_data
 
 from ptq_lab.errors import Problem
 from ptq_lab.figures.layers import draw_layers, layers_text
+from ptq_lab.figures.ranges import draw_ranges, ranges_text
 from ptq_lab.figures.sizes import draw_sizes, sizes_text
-from ptq_lab.figures.tables import facts_html, layers_html, plan_html, problems_html, report_html, sizes_html
+from ptq_lab.figures.tables import (
+    facts_html,
+    layers_html,
+    plan_html,
+    problems_html,
+    ranges_html,
+    report_html,
+    sizes_html,
+    threshold_html,
+)
+from ptq_lab.figures.thresholds import Counts, draw_threshold, threshold_text
 from ptq_lab.report.tables import Report
 from ptq_lab.report.text import render_text
 
@@ -45,10 +55,18 @@ def report_bundle(report: Report, *, written_to: str = "") -> Bundle:
 
 def figure_bundles(report: Report) -> tuple[Bundle, ...]:
     """Return each figure of a report by mime type: plotly for front ends that draw, twins for all others."""
-    return (
-        _figure_bundle(draw_layers(report), layers_html(report), layers_text(report)),
-        _figure_bundle(draw_sizes(report), sizes_html(report), sizes_text(report)),
-    )
+    layers = _figure_bundle(draw_layers(report), layers_html(report), layers_text(report))
+    sizes = _figure_bundle(draw_sizes(report), sizes_html(report), sizes_text(report))
+    if not report.activations:
+        return layers, sizes
+    return layers, _figure_bundle(draw_ranges(report), ranges_html(report), ranges_text(report)), sizes
+
+
+def threshold_bundle(histogram: Counts, low: float, high: float, *, title: str = "") -> Bundle:
+    """Return the calibration histogram of one activation tensor with its range, by mime type."""
+    figure = draw_threshold(histogram, low, high, title=title)
+    html = threshold_html(histogram, low, high, title=title)
+    return _figure_bundle(figure, html, threshold_text(histogram, low, high, title=title))
 
 
 def result_bundle(result: QuantResult) -> Bundle:
@@ -151,6 +169,6 @@ def _text_printer(bundle_of: Callable[[Any], Bundle]) -> Callable[[Any, Any, boo
     return pretty
 
 
-def _figure_bundle(figure: go.Figure, html: str, text: str) -> Bundle:
+def _figure_bundle(figure: Any, html: str, text: str) -> Bundle:
     drawing = json.loads(figure.to_json())
     return {PLOTLY: drawing | {"config": {"displaylogo": False}}, "text/html": html, "text/plain": f"\n{text}"}

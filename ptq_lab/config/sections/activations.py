@@ -30,7 +30,6 @@ class FullOptions(OptionGroup):
             what="How the range of an activation is chosen from what the samples produced: all of it, "
             "the cut with the smallest Kullback-Leibler divergence, or the central 99.98 %.",
             when="MAX_MIN when samples are like real input; KL or REMOVAL_OUTLIER when they are noisy.",
-            implemented=False,
         ),
     ] = "MAX_MIN"
     bias_correction: Annotated[
@@ -40,7 +39,6 @@ class FullOptions(OptionGroup):
             what="Whether biases absorb the mean error that quantization leaves in each channel.",
             when="Leave it on; switch it off to see what it brings.",
             ignored="target_device is KIRIN or NVGPU, which force it off",
-            implemented=False,
         ),
     ] = True
     per_channel: Annotated[

@@ -11,6 +11,7 @@ from ptq_lab.config.option import OURS, Needs, Option, OptionGroup
 
 Effort = Literal["fast", "balanced", "best"]
 Encoding = Literal["packed", "entropy"]
+OwnRangeMethod = Literal["MSE", "L2_4", "PERCENTILE"]
 PreprocessOrder = Literal["original", "resize_first"]
 QuantizeOps = Literal["default", "all"]
 LabDynamicStrategy = Literal["ALWC", "ACWL", "ACWC"]
@@ -51,6 +52,17 @@ class LabOptions(OptionGroup):
             source=OURS,
         ),
     ] = ("CPUExecutionProvider",)
+    activation_quant_method: Annotated[
+        OwnRangeMethod | None,
+        Option(
+            kind=Choice(values=get_args(OwnRangeMethod)),
+            what="A range method for activations that the document does not have: the least squared error, the "
+            "least error to the power 2.4, or the central 99.999 %.",
+            when="MSE for convolutional networks; never for transformers, whose few large values carry the signal.",
+            source=OURS,
+            example="MSE",
+        ),
+    ] = None
     preprocess_order: Annotated[
         PreprocessOrder,
         Option(
@@ -58,7 +70,6 @@ class LabOptions(OptionGroup):
             what="Whether images are normalised before they are resized, as in the original, or after.",
             when="resize_first when the model was trained with a pipeline that resizes 8-bit images.",
             source=OURS,
-            implemented=("original",),
         ),
     ] = "original"
     antialias: Annotated[
@@ -68,7 +79,6 @@ class LabOptions(OptionGroup):
             what="Whether shrinking an image averages over all pixels it covers.",
             when="When the model was trained with a pipeline that does, such as Pillow's.",
             source=OURS,
-            implemented=False,
         ),
     ] = False
     mindspore_csv: Annotated[

@@ -1,0 +1,31 @@
+"""What every way of quantizing returns: the plan, the model, and the float model that the plan speaks of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ptq_lab.graph import Model
+from ptq_lab.plan import QuantPlan
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quantized:
+    """The outcome of one way of quantizing.
+
+    Attributes
+    ----------
+    plan : QuantPlan
+        With codes.
+    model : Model
+        The quantized model.
+    prepared : Model
+        The float model whose weights the plan quantizes: the original, or what became of it by exact
+        transformations such as folding BatchNormalization.
+    notes : tuple of str
+        What the user should know.
+    """
+
+    plan: QuantPlan
+    model: Model
+    prepared: Model
+    notes: tuple[str, ...] = ()

@@ -1,0 +1,41 @@
+"""WEIGHT_QUANT: from a float model to one whose weights are codes and whose arithmetic is float32."""
+
+from __future__ import annotations
+
+from ptq_lab.calibration import Samples
+from ptq_lab.config import QuantConfig
+from ptq_lab.graph import Model, Rules, apply_plan, find_targets, raise_opset, required_opset, store_half
+from ptq_lab.plan import QuantPlan, make_plan, round_weights
+from ptq_lab.progress import Progress
+from ptq_lab.route import Quantized
+from ptq_lab.runtime import require_same
+
+
+def decide_weights(original: Model, config: QuantConfig) -> tuple[QuantPlan, tuple[str, ...]]:
+    """Return what will happen to each weight, and what is to be said about the choice; reads no weight."""
+    common, weight = config.common, config.weight
+    rules = Rules(
+        min_size=common.min_quant_weight_size,
+        min_channels=common.min_quant_weight_channel,
+        skip=common.skip_quant_node,
+    )
+    targets = find_targets(original, rules)
+    plan = make_plan(targets, bits=common.bit_num, per_channel=weight.per_channel, correct=weight.bias_correction)
+    return plan, tuple(map(str, targets.problems))
+
+
+def quantize_weights(
+    original: Model, config: QuantConfig, samples: Samples, *, fp16: bool, progress: Progress
+) -> Quantized:
+    """Quantize the weights of a model; the samples only verify a change of opset."""
+    decided, notes = decide_weights(original, config)
+    plan = round_weights(decided, original.weight, progress=progress)
+    raised = raise_opset(original, required_opset(plan))
+    if raised is not original:
+        require_same(original, raised, next(iter(samples)))
+        notes += (f"opset raised from {original.opset} to {raised.opset} for this width (outputs verified)",)
+    quantized = apply_plan(raised, plan)
+    if fp16:
+        quantized, halved = store_half(quantized)
+        notes += (str(halved),)
+    return Quantized(plan=plan, model=quantized, prepared=original, notes=notes)
