@@ -3,10 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from ptq_lab.errors import ConfigError, Problem
 
 OPTIMIZE = ("none", "general", "gpu_oriented", "ascend_oriented")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Flags:
+    """What the command says beside the configuration.
+
+    Attributes
+    ----------
+    fp16 : bool
+        Store what stays float in 16 bits.
+    optimize : str or None
+        The original's graph passes.
+    shapes : mapping of str to tuple of int
+        Sizes of inputs that were given, by name.
+    """
+
+    fp16: bool = False
+    optimize: str | None = None
+    shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+
 
 InputShape = str | Mapping[str, Sequence[int]]
 
@@ -45,8 +66,10 @@ def _sizes(name: str, sizes: Iterable[str], item: str) -> tuple[int, ...]:
     return tuple(int(size) for size in numbers)
 
 
-def check_optimize(value: str | None) -> tuple[str, ...]:
+def check_optimize(value: str | None, device: str) -> tuple[str, ...]:
     """Return what is to be said about ``--optimize``: it chooses the original's graph passes, which are not ours.
+
+    Only for ASCEND it has a meaning here too, as the device's own confirmation.
 
     Raises
     ------
@@ -54,6 +77,8 @@ def check_optimize(value: str | None) -> tuple[str, ...]:
         If the original would not accept the value either.
     """
     if value is None:
+        return ()
+    if device == "ASCEND" and "ascend_oriented" in value:
         return ()
     if value not in OPTIMIZE and "ascend_oriented" not in value:
         raise ConfigError([Problem(key="optimize", message=f"'{value}' is not one of {', '.join(OPTIMIZE)}")])

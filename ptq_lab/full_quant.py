@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import islice
 
 from ptq_lab.calibration import Samples, collect_statistics
 from ptq_lab.config import QuantConfig
+from ptq_lab.devices import Preset, preset, unmet_needs, validate
 from ptq_lab.errors import ConfigError, Problem
+from ptq_lab.flags import Flags
 from ptq_lab.graph import Model, Placement, fold_batchnorm, match_nodes, place_integers, store_half
-from ptq_lab.int8 import Int8Settings, apply_int8, make_int8_plan, refine_input_grids, round_int8
+from ptq_lab.int8 import apply_int8, integer_entries, make_int8_plan, refine_input_grids, round_int8
 from ptq_lab.plan import QuantPlan
 from ptq_lab.progress import Progress
 from ptq_lab.route import Quantized
@@ -16,48 +19,82 @@ from ptq_lab.search.bias_correction import correct_biases
 
 CORRECTION_SAMPLES = 32  # means need no more
 INPUT_SAMPLES = 8
+RECOMMENDED = range(100, 501)  # calibration samples, by the document
 
 
 def decide_integers(original: Model, config: QuantConfig) -> tuple[Model, Placement, tuple[str, ...]]:
     """Return the model with BatchNormalization folded, where integers will flow, and what is to be said."""
+    device = preset(config.full.target_device)
     nodes = ((node.name or "", node.op_type) for node in original.graph)
     matches = match_nodes(config.common.skip_quant_node, nodes)
     prepared = fold_batchnorm(original)
-    placement = place_integers(prepared, matches.nodes)
+    flow = replace(device.flow, everything=True) if config.lab.quantize_ops == "all" else device.flow
+    placement = place_integers(prepared, matches.nodes, flow)
     if not placement.layers:
-        message = "FULL_QUANT finds no layer in this model that can compute in int8"
-        raise ConfigError([Problem(section="common_quant_param", key="quant_type", message=message)])
+        raise _refusal("quant_type", "FULL_QUANT finds no layer in this model that can compute in int8")
     return prepared, placement, tuple(map(str, matches.unmatched))
 
 
 def quantize_fully(
-    original: Model, config: QuantConfig, samples: Samples, *, fp16: bool, progress: Progress
+    original: Model, config: QuantConfig, samples: Samples, flags: Flags, *, progress: Progress
 ) -> Quantized:
     """Quantize weights and activations of a model to 8 bits, with ranges from calibration samples."""
+    device = preset(config.full.target_device)
+    _require(device, original, config, flags)
     prepared, placement, notes = decide_integers(original, config)
     method = config.lab.activation_quant_method or config.full.activation_quant_method
-    settings = Int8Settings(method=method, per_channel=config.full.per_channel)
+    settings = device.settings(method=method, per_channel=config.full.per_channel)
     statistics = collect_statistics(
         prepared,
-        [place.tensor for place in placement.places],
+        placement.measured,
         samples,
-        methods=(settings.method,),
+        methods=(method,),
         providers=config.lab.providers,
         progress=progress,
     )
     plan = make_int8_plan(placement, statistics, settings)
-    plan = refine_input_grids(plan, list(islice(iter(samples), INPUT_SAMPLES)))
+    plan = refine_input_grids(plan, list(islice(samples, INPUT_SAMPLES)), symmetric=device.symmetric)
     plan = round_int8(plan, prepared)
-    if config.full.bias_correction:
+    correct, why_not = device.decide("bias_correction", wanted=config.full.bias_correction)
+    if correct:
         plan = correct_biases(plan, prepared, list(samples.take(CORRECTION_SAMPLES)), progress=progress)
-    quantized = apply_int8(prepared, plan)
-    if fp16:
+    quantized = apply_int8(prepared, plan, device.form)
+    half, why_full = device.decide("fp16", wanted=flags.fp16)
+    if half:
         quantized, halved = store_half(quantized)
         notes += (str(halved),)
-    return Quantized(plan=plan, model=quantized, prepared=prepared, notes=notes)
+    broken = validate(quantized, device, skipped=[skip.node for skip in plan.skips])
+    notes += (*filter(None, (why_not, why_full, _about_count(len(samples)))), *broken)
+    return Quantized(
+        plan=plan,
+        model=quantized,
+        prepared=prepared,
+        notes=notes,
+        statistics=statistics,
+        runs_here=device.form.shield,
+    )
 
 
 def preview_integers(original: Model, config: QuantConfig) -> QuantPlan:
     """Return the plan without ranges: which layers will compute in integers, which not and why."""
     _, placement, _ = decide_integers(original, config)
-    return QuantPlan((), placement.skips, (), placement)
+    settings = preset(config.full.target_device).settings(method="", per_channel=config.full.per_channel)
+    return QuantPlan(integer_entries(placement, settings), placement.skips, (), placement)
+
+
+def _require(device: Preset, original: Model, config: QuantConfig, flags: Flags) -> None:
+    profiles = bool(config.ascend.dynamic_dims)
+    missing = unmet_needs(device, original, optimize=flags.optimize, shapes=flags.shapes, profiles=profiles)
+    if missing:
+        raise _refusal("target_device", "; ".join(missing))
+
+
+def _about_count(count: int) -> str:
+    if count in RECOMMENDED:
+        return ""
+    return f"calibrated on {count} samples; {RECOMMENDED[0]} to {RECOMMENDED[-1]} are recommended"
+
+
+def _refusal(key: str, message: str) -> ConfigError:
+    section = "common_quant_param" if key == "quant_type" else "full_quant_param"
+    return ConfigError([Problem(section=section, key=key, message=message)])

@@ -67,7 +67,14 @@ def make_int8_plan(placement: Placement, statistics: Statistics, settings: Int8S
         Tensor to its statistics, for every place.
     settings : Int8Settings
     """
-    entries = tuple(
+    ranges = _ranges(placement.places, statistics, settings.method)
+    activations = tuple(_activation(place, *ranges[place.tensor], settings) for place in placement.places)
+    return QuantPlan(integer_entries(placement, settings), placement.skips, activations, placement)
+
+
+def integer_entries(placement: Placement, settings: Int8Settings) -> tuple[TensorPlan, ...]:
+    """Return what will happen to the weight of every integer layer."""
+    return tuple(
         TensorPlan(
             tensor=layer.weight,
             nodes=(layer.node,),
@@ -82,9 +89,6 @@ def make_int8_plan(placement: Placement, statistics: Statistics, settings: Int8S
         )
         for layer in placement.layers
     )
-    ranges = _ranges(placement.places, statistics, settings.method)
-    activations = tuple(_activation(place, *ranges[place.tensor], settings) for place in placement.places)
-    return QuantPlan(entries, placement.skips, activations, placement)
 
 
 def refine_input_grids(

@@ -7,30 +7,33 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import onnx
 
 from ptq_lab.calibration import Samples, open_samples, random_samples
 from ptq_lab.calibration.preprocess import plain as plain_options
+from ptq_lab.calibration.preview import preview_sample
 from ptq_lab.config import QuantConfig, load_config, unsupported
 from ptq_lab.errors import ConfigError, NotImplementedYet, OutputError, Problem, SampleError
 from ptq_lab.evaluation import Metric, open_metric
-from ptq_lab.flags import InputShape, check_optimize, parse_input_shape
+from ptq_lab.flags import Flags, InputShape, check_optimize, parse_input_shape
 from ptq_lab.full_quant import preview_integers, quantize_fully
 from ptq_lab.graph import Model, load_model
 from ptq_lab.manifest import config_text, manifest, metadata
 from ptq_lab.output import Output, place_output
 from ptq_lab.plan import QuantPlan
 from ptq_lab.progress import Progress, silent
-from ptq_lab.report.build import build_report
+from ptq_lab.report.build import Integers, build_report
 from ptq_lab.report.compare import measure
+from ptq_lab.report.execution import measure_execution
 from ptq_lab.report.tables import Report
+from ptq_lab.route import Quantized
 from ptq_lab.weight_quant import decide_weights, quantize_weights
 
 _log = logging.getLogger(__name__)
@@ -89,6 +92,8 @@ class QuantResult:
             (folder / "config.cfg").write_text(config_text(self.config), encoding="utf-8")
             self.report.to_json(folder / "report.json")
             self.report.layers.to_csv(folder / "layers.csv")
+            if self.report.activations:
+                self.report.activations.to_csv(folder / "activations.csv")
         except OSError as error:
             raise OutputError(f"{folder}: cannot be written ({error.strerror or error})", path=folder) from error
         return folder
@@ -157,22 +162,27 @@ def quantize(
     """
     clock, told = _Clock(), progress or silent
     options = _usable(load_config(config), executor)
-    notes = [*check_optimize(optimize), *map(str, options.problems)]
+    notes = [*check_optimize(optimize, options.full.target_device), *map(str, options.problems)]
     with clock("load"):
         original = load_model(model)
         place = place_output(output, original)
-        data, metric = _inputs(original, options, samples, evaluate, parse_input_shape(input_shape), input_data_format)
+        flags = Flags(fp16=fp16, optimize=optimize, shapes=parse_input_shape(input_shape))
+        data, metric = _inputs(original, options, samples, evaluate, flags.shapes, input_data_format)
         notes += [*data.notes, *(metric.notes if metric else ())]
     with clock("quantize"):
         route = ROUTES[options.common.quant_type or ""]
-        done = route(original, options, data, fp16=fp16, progress=told)
+        done = route(original, options, data, flags, progress=told)
         done.model.ir_model.metadata_props.update(metadata(original, options, done.plan))
         notes += done.notes
     with place.draft(done.model) as draft:
         with clock("compare"):
-            measured = measure(original, draft, data, metric, providers=options.lab.providers, progress=told)
+            providers = options.lab.providers
+            measured = measure(original, draft, data, metric, providers=providers, progress=told)
+            integers = _look_at_integers(original, draft, done, data, providers)
         record = manifest(original, draft, options, done.plan, {"origin": data.origin, "sha256": data.fingerprint()})
-        report = build_report(original, draft, done, measured, options.common, notes=notes, seconds=clock.seconds)
+        report = build_report(
+            original, draft, done, measured, options.common, notes=notes, seconds=clock.seconds, integers=integers
+        )
     return QuantResult(
         config=options, plan=done.plan, model=place.found(draft), report=report, manifest=record, output=place
     )
@@ -209,6 +219,18 @@ def _usable(config: QuantConfig, executor: Executor | None) -> QuantConfig:
     return config
 
 
+def _look_at_integers(
+    original: Model, draft: Model, done: Quantized, data: Samples, providers: Sequence[str]
+) -> Integers | None:
+    """Run what computes in integers once, to see which kernels it got and how fast they are."""
+    if done.plan.placement is None:
+        return None
+    run = None
+    if done.runs_here:
+        run = measure_execution(original, draft, done.plan, next(iter(data)), providers=providers)
+    return Integers(execution=run, statistics=done.statistics, preview=preview_sample(data))
+
+
 def _inputs(
     model: Model,
     config: QuantConfig,
@@ -238,8 +260,16 @@ def _inputs(
     return data, None if evaluate is None else open_metric(evaluate, model.inputs, **reading)
 
 
-# quant_type to its way of quantizing: (original, config, samples, *, fp16, progress) -> Quantized
-ROUTES = {"WEIGHT_QUANT": quantize_weights, "FULL_QUANT": quantize_fully}
+class Route(Protocol):
+    """One way of quantizing."""
+
+    def __call__(
+        self, original: Model, config: QuantConfig, samples: Samples, flags: Flags, *, progress: Progress
+    ) -> Quantized:
+        """Quantize a model."""
+
+
+ROUTES: Mapping[str, Route] = {"WEIGHT_QUANT": quantize_weights, "FULL_QUANT": quantize_fully}
 
 
 class _Clock:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from ptq_lab.graph import Model
+from ptq_lab.numerics.ranges import TensorStatistics
 from ptq_lab.plan import QuantPlan
 
 
@@ -23,9 +25,15 @@ class Quantized:
         transformations such as folding BatchNormalization.
     notes : tuple of str
         What the user should know.
+    statistics : mapping of str to TensorStatistics
+        What calibration saw, by tensor of `prepared`; empty without calibration.
+    runs_here : bool
+        Whether the model is meant for onnxruntime, so that its kernels and its speed say something.
     """
 
     plan: QuantPlan
     model: Model
     prepared: Model
     notes: tuple[str, ...] = ()
+    statistics: Mapping[str, TensorStatistics] = field(default_factory=dict)
+    runs_here: bool = True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ptq_lab.calibration import Samples
 from ptq_lab.config import QuantConfig
+from ptq_lab.flags import Flags
 from ptq_lab.graph import Model, Rules, apply_plan, find_targets, raise_opset, required_opset, store_half
 from ptq_lab.plan import QuantPlan, make_plan, round_weights
 from ptq_lab.progress import Progress
@@ -25,7 +26,7 @@ def decide_weights(original: Model, config: QuantConfig) -> tuple[QuantPlan, tup
 
 
 def quantize_weights(
-    original: Model, config: QuantConfig, samples: Samples, *, fp16: bool, progress: Progress
+    original: Model, config: QuantConfig, samples: Samples, flags: Flags, *, progress: Progress
 ) -> Quantized:
     """Quantize the weights of a model; the samples only verify a change of opset."""
     decided, notes = decide_weights(original, config)
@@ -35,7 +36,7 @@ def quantize_weights(
         require_same(original, raised, next(iter(samples)))
         notes += (f"opset raised from {original.opset} to {raised.opset} for this width (outputs verified)",)
     quantized = apply_plan(raised, plan)
-    if fp16:
+    if flags.fp16:
         quantized, halved = store_half(quantized)
         notes += (str(halved),)
     return Quantized(plan=plan, model=quantized, prepared=original, notes=notes)

@@ -322,8 +322,8 @@ def test_input_shapes_that_are_none_are_refused_in_one_line(value: Any) -> None:
 
 @pytest.mark.parametrize("value", ["none", "general", "gpu_oriented", "ascend_oriented", "ascend_oriented:910b"])
 def test_the_originals_values_of_optimize_are_accepted_with_a_note(value: str) -> None:
-    assert check_optimize(value) == (f"optimize={value} has no meaning for an ONNX model and was not used",)
-    assert check_optimize(None) == ()
+    assert check_optimize(value, "CPU") == (f"optimize={value} has no meaning for an ONNX model and was not used",)
+    assert check_optimize(None, "CPU") == ()
 
 
 def test_a_read_only_folder_is_refused_before_any_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -128,15 +128,15 @@ def _device(config: QuantConfig) -> Iterator[Finding]:
     full = config.full
     if config.common.quant_type not in {None, "FULL_QUANT"}:
         return
-    if full.target_device in {"KIRIN", "NVGPU"} and full.bias_correction:
+    if full.target_device == "KIRIN" and full.bias_correction:
         given = (_FULL, "bias_correction") in config.given
         key = "bias_correction" if given else "target_device"
         message = f"{full.target_device} does without bias correction, so it is switched off"
         level: Level = "warning" if given else "note"
         yield Finding(level=level, section=_FULL, key=key, message=message, hint="write bias_correction=false")
     if full.target_device == "ASCEND":
-        message = "ASCEND needs optimize=ascend_oriented, without which the original quantizes nothing"
-        yield Finding(level="warning", section=_FULL, key="target_device", message=message)
+        message = "ASCEND needs the flag --optimize=ascend_oriented beside this configuration"
+        yield Finding(level="note", section=_FULL, key="target_device", message=message)
 
 
 def _smoothing(config: QuantConfig) -> Iterator[Finding]:

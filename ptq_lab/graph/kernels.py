@@ -87,7 +87,7 @@ class KernelReport:
         """One sentence per reason why layers compute in float, and one about layers quantized unasked."""
         reasons = Counter(layer.why for layer in self.layers if not layer.integer)
         found = [
-            f"{count} of {len(self.layers)} layers do not run as int8, {why}: {_names(self._with(why))}"
+            f"{count} of {len(self.layers)} layers do not run as int8 ({why}): {_names(self._with(why))}"
             for why, count in reasons.items()
         ]
         if self.unasked:
@@ -207,7 +207,7 @@ def _why_float(node: ir.Node | None) -> str:
     readers = sorted({reader.op_type for reader in _behind(output)} - set(INTEGER_KERNELS))
     if output.is_graph_output():
         readers.append("the user of the model")
-    told = f", and {', '.join(readers)} read what it makes in float" if readers else ""
+    told = f"; what it makes is read in float by {', '.join(readers)}" if readers else ""
     return f"onnxruntime keeps {node.op_type}{told}"
 
 

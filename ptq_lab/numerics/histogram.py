@@ -24,6 +24,7 @@ MAGNITUDE_BINS = 2048
 TINY = 2.2e-16
 """A magnitude up to this is an exact zero to `count_magnitudes`, as in the original."""
 
+_LEAST_WIDTH = np.finfo(np.float32).smallest_normal
 _CHUNK = 32768  # values; the pieces that are being worked on fit into the second-level cache
 
 
@@ -88,7 +89,8 @@ def count_values(values: Values, low: float, high: float, *, bins: int = BINS) -
     values : ndarray of float32
         Any shape, finite.
     low, high : float
-        The range in real units; with ``low == high`` nothing but zeros is counted.
+        The range in real units. Where it is empty, or below 1e-33 and bins would be too narrow for float32, all
+        values count as zeros.
     bins : int
 
     Returns
@@ -97,9 +99,9 @@ def count_values(values: Values, low: float, high: float, *, bins: int = BINS) -
     """
     flat = np.ascontiguousarray(values, np.float32).reshape(-1)
     counts = np.zeros(bins, np.int64)
-    if not low < high:
-        return Histogram(low=low, high=high, counts=counts, zeros=int(flat.size))
     start, width = np.float32(low), np.float32((high - low) / bins)
+    if width < _LEAST_WIDTH:
+        return Histogram(low=low, high=high, counts=counts, zeros=int(flat.size))
 
     def place(chunk: Values, out: Values) -> int:
         np.subtract(chunk, start, out=out)

@@ -37,14 +37,15 @@ class Integers:
 
     Attributes
     ----------
-    execution : Execution
+    execution : Execution or None
+        How it runs here; ``None`` for a file that another runtime will take.
     statistics : mapping of str to TensorStatistics
         What calibration saw, by activation tensor.
     preview : Preview or None
         The first sample as a picture.
     """
 
-    execution: Execution
+    execution: Execution | None
     statistics: Mapping[str, TensorStatistics]
     preview: Preview | None = None
 
@@ -111,7 +112,7 @@ def build_report(
 
 def _execution(integers: Integers | None) -> dict[str, Any]:
     """Return the fields of a summary that say how the model runs."""
-    if integers is None:
+    if integers is None or integers.execution is None:
         return {}
     kernels = integers.execution.kernels
     return {

@@ -53,6 +53,8 @@ def correct_biases(
     """
     assert plan.placement is not None  # an integer plan has one
     layers = [layer for layer in plan.placement.layers if layer.op_type in CORRECTABLE]
+    if not layers:
+        return plan
     zeros = {layer.node: np.zeros(layer.shape[layer.axis], np.float32) for layer in layers}
     biases = {**zeros, **plan.biases}
     grids, weights = grids_of(plan), weights_of(plan)

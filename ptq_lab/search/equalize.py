@@ -204,6 +204,38 @@ def equalize_clipped(model: Model, statistics: Statistics) -> Equalized:
     return _equalized(model, factors, ceilings, "weight ranges were balanced between layers")
 
 
+def scale_statistics(statistics: Statistics, factors: Factors) -> dict[str, TensorStatistics]:
+    """Return what the samples would have shown of rescaled tensors, as far as extremes go, without running them again.
+
+    Parameters
+    ----------
+    statistics : mapping of str to TensorStatistics
+        Per channel for every tensor of `factors`.
+    factors : mapping of str to ndarray, shape (C,)
+        As in `Equalized`.
+
+    Returns
+    -------
+    dict of str to TensorStatistics
+        Rescaled tensors have extremes only: enough for ``MAX_MIN``, while every other range method refuses them.
+    """
+    scaled = dict(statistics)
+    for tensor, factor in factors.items():
+        seen = statistics[tensor]
+        assert seen.channel_low is not None  # or it had no factors
+        assert seen.channel_high is not None
+        low, high = (factor * seen.channel_low).astype(np.float32), (factor * seen.channel_high).astype(np.float32)
+        scaled[tensor] = TensorStatistics(
+            low=float(low.min()),
+            high=float(high.max()),
+            count=seen.count,
+            rounds=seen.rounds,
+            channel_low=low,
+            channel_high=high,
+        )
+    return scaled
+
+
 def _chains(model: Model, statistics: Statistics, *, depthwise: bool = False) -> Chains:
     """Return the pairs whose channels have been measured."""
     pairs, peaks = [], {}

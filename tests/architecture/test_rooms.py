@@ -55,15 +55,23 @@ ROOMS: dict[str, set[str]] = {
     "graph": {"numerics", "plan"},  # the plan for annotations only, see the test below
     "plan": {"numerics", "graph"},
     "int8": {"numerics", "graph", "plan"},
-    "route": {"graph", "plan"},
+    "route": {"graph", "numerics", "plan"},
     "search": {"numerics", "graph", "plan", "int8", "runtime", "calibration"},
     "devices": {"graph", "int8", "numerics"},
-    "weight_quant": {"calibration", "config", "graph", "plan", "route", "runtime"},
-    "full_quant": {"calibration", "config", "devices", "graph", "int8", "plan", "route", "runtime", "search"},
+    "weight_quant": {"calibration", "config", "flags", "graph", "plan", "route", "runtime"},
+    "full_quant": {"calibration", "config", "devices", "flags", "graph", "int8", "plan", "route", "runtime", "search"},
     "runtime": {"graph"},
     "calibration": {"graph", "numerics", "runtime"},
     "evaluation": {"calibration", "graph"},
-    "report": {"numerics", "graph", "plan", "route", "runtime", "calibration", "figures"},  # figures: to_html, inside the function
+    "report": {
+        "numerics",
+        "graph",
+        "plan",
+        "route",
+        "runtime",
+        "calibration",
+        "figures",
+    },  # figures: to_html, inside the function
     "manifest": {"__init__", "config", "graph", "plan"},
     "output": {"graph"},
     "pipeline": {
@@ -77,6 +85,7 @@ ROOMS: dict[str, set[str]] = {
         "output",
         "plan",
         "report",
+        "route",
         "weight_quant",
     },
     "demo": set(),

@@ -62,6 +62,21 @@ def test_a_notebook_runs_and_its_results_survive_without_scripts_and_widgets(
 
 
 @pytest.mark.notebook
+def test_full_quantization_shows_integer_layers_ranges_a_threshold_and_a_layer_left_in_float(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundles = bundles_of(execute(ROOT / "notebooks" / "03_full_quantization.ipynb", tmp_path, monkeypatch))
+    titles = [bundle[PLOTLY]["layout"]["title"]["text"] for bundle in bundles if PLOTLY in bundle]
+    assert sum(title.startswith("Range of every activation tensor") for title in titles) == 3
+    assert sum("non-zero values cut off" in title for title in titles) == 1
+    reports = [bundle for bundle in bundles if "layers run as int8" in bundle["text/plain"]]
+    assert ["16 of 16" in report["text/plain"] for report in reports] == [True, True, False]
+    assert "15 of 15 layers run as int8" in reports[2]["text/plain"]
+    assert "skip_quant_node=block1/depthwise/Conv" in reports[2]["text/plain"]
+    assert all("data:image/png;base64," in report["text/html"] for report in reports)
+
+
+@pytest.mark.notebook
 def test_the_quickstart_shows_two_reports_a_warning_and_leaves_its_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

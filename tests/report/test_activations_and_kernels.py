@@ -159,9 +159,9 @@ def test_a_slow_int8_model_is_not_called_fast(done: Integers, ratio: float, said
 def test_layers_that_compute_in_float_are_said_first_and_nothing_is_called_complete(done: Integers) -> None:
     layers = (*ALL_INTEGER.layers, LayerKernel(node="deep", op_type="Conv", kernel="FusedConv", why="who knows"))
     report = report_of(done, Execution(kernels=KernelReport(layers=layers), latency_ratio=0.5))
-    assert left_float(report) == ("1 of 2 layers do not run as int8, who knows: deep",)
+    assert left_float(report) == ("1 of 2 layers do not run as int8 (who knows): deep",)
     text = render_text(report)
-    assert text.index("who knows: deep") < text.index("smaller")
+    assert text.index("(who knows): deep") < text.index("smaller")
     assert "every weight tensor is stored" not in text
 
 

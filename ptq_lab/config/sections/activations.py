@@ -38,7 +38,7 @@ class FullOptions(OptionGroup):
             kind=Flag(),
             what="Whether biases absorb the mean error that quantization leaves in each channel.",
             when="Leave it on; switch it off to see what it brings.",
-            ignored="target_device is KIRIN or NVGPU, which force it off",
+            ignored="target_device is KIRIN, which forces it off",
         ),
     ] = True
     per_channel: Annotated[
@@ -56,7 +56,6 @@ class FullOptions(OptionGroup):
             kind=Choice(values=get_args(TargetDevice)),
             what="The hardware whose rules decide which operators are quantized, and how.",
             when="When the model will run on one of these devices; leave it out for any CPU.",
-            implemented=False,
         ),
     ] = "CPU"
     smooth_alpha: Annotated[
