@@ -27,6 +27,7 @@ from ptq_lab.runtime import open_session, run_session
 ACTIVATIONS = ("Clip", "Relu", "GlobalAveragePool", "Concat", "Gemm")
 RATIO_BARS = {"MAX_MIN": 1.7, "KL": 5.0, "REMOVAL_OUTLIER": None, "MSE": None}
 SEARCH_BAR, GROWTH_BAR = 15.0, 10.0  # milliseconds per tensor, megabytes from few samples to many
+_PROCESSES = 3  # per peak; it differs by a few megabytes from one to the next
 COLUMNS = {"model": 18, "what": 34, "value": 34, "CPU": 6, "plain, with ms": 20}
 
 
@@ -111,9 +112,14 @@ def search_time(seen: Sequence[TensorStatistics]) -> Measured:
 def measure_memory(workload: Workload, method: str, arguments: argparse.Namespace, table: Table) -> None:
     """Add how much higher the peak is with many samples than with few."""
     command = [str(Path(__file__)), "--models", workload.name, "--peak", method]
-    few, many = (run([*command, str(count)]).peak / 1e6 for count in (arguments.few, arguments.many))
+    few, many = (
+        np.median([run([*command, str(count)]).peak / 1e6 for _ in range(_PROCESSES)])
+        for count in (arguments.few, arguments.many)
+    )
     what = f"{method}, peak MB, {arguments.few} to {arguments.many} samples"
-    table.add({"model": workload.name, "what": what, "value": Measured(value=many - few, bar=GROWTH_BAR, form=".1f")})
+    table.add(
+        {"model": workload.name, "what": what, "value": Measured(value=float(many - few), bar=GROWTH_BAR, form=".1f")}
+    )
 
 
 def collect(workload: Workload, method: str, count: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass, field
 
 from ptq_lab.errors import ConfigError, Problem
@@ -22,11 +23,14 @@ class Flags:
         The original's graph passes.
     shapes : mapping of str to tuple of int
         Sizes of inputs that were given, by name.
+    executor : concurrent.futures.Executor or None
+        Where steps that split into tasks may run.
     """
 
     fp16: bool = False
     optimize: str | None = None
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    executor: Executor | None = None
 
 
 InputShape = str | Mapping[str, Sequence[int]]

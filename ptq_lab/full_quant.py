@@ -50,6 +50,7 @@ def quantize_fully(
         samples,
         methods=(method,),
         providers=config.lab.providers,
+        executor=flags.executor,
         progress=progress,
     )
     plan = make_int8_plan(placement, statistics, settings)

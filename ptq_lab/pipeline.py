@@ -130,7 +130,7 @@ def quantize(
     progress : callable, optional
         Told about every step.
     executor : concurrent.futures.Executor, optional
-        For the steps that split into tasks; none of those is implemented yet.
+        Threads, processes or other machines among which calibration is split.
     input_shape : mapping or "name:1,3,224,224", optional
         Sizes for dynamic axes.
     input_data_format : {"NHWC", "NCHW"}, optional
@@ -161,12 +161,12 @@ def quantize(
     True
     """
     clock, told = _Clock(), progress or silent
-    options = _usable(load_config(config), executor)
+    options = _usable(load_config(config))
     notes = [*check_optimize(optimize, options.full.target_device), *map(str, options.problems)]
     with clock("load"):
         original = load_model(model)
         place = place_output(output, original)
-        flags = Flags(fp16=fp16, optimize=optimize, shapes=parse_input_shape(input_shape))
+        flags = Flags(fp16=fp16, optimize=optimize, shapes=parse_input_shape(input_shape), executor=executor)
         data, metric = _inputs(original, options, samples, evaluate, flags.shapes, input_data_format)
         notes += [*data.notes, *(metric.notes if metric else ())]
     with clock("quantize"):
@@ -200,22 +200,20 @@ def preview(model: Source, config: Config) -> QuantPlan:
     ------
     ConfigError, ModelError, NotImplementedYet
     """
-    options, original = _usable(load_config(config), None), load_model(model)
+    options, original = _usable(load_config(config)), load_model(model)
     if options.common.quant_type == "FULL_QUANT":
         return preview_integers(original, options)
     return decide_weights(original, options)[0]
 
 
-def _usable(config: QuantConfig, executor: Executor | None) -> QuantConfig:
+def _usable(config: QuantConfig) -> QuantConfig:
     """Refuse what cannot be done yet, and a configuration that asks for nothing."""
     if config.common.quant_type is None:
         message = "is missing, so there is nothing to do"
-        hint = "WEIGHT_QUANT is what works so far"
+        hint = "WEIGHT_QUANT or FULL_QUANT"
         raise ConfigError([Problem(section="common_quant_param", key="quant_type", message=message, hint=hint)])
     if problems := unsupported(config):
         raise NotImplementedYet("\n".join(map(str, problems)))
-    if executor is not None:
-        raise NotImplementedYet("executor: is not implemented yet; leave it out")
     return config
 
 

@@ -36,6 +36,8 @@ def quantize_weights(
         require_same(original, raised, next(iter(samples)))
         notes += (f"opset raised from {original.opset} to {raised.opset} for this width (outputs verified)",)
     quantized = apply_plan(raised, plan)
+    if flags.executor is not None:
+        notes += ("the executor was not used: rounding weights does not split into tasks",)
     if flags.fp16:
         quantized, halved = store_half(quantized)
         notes += (str(halved),)

@@ -89,8 +89,8 @@ def count_values(values: Values, low: float, high: float, *, bins: int = BINS) -
     values : ndarray of float32
         Any shape, finite.
     low, high : float
-        The range in real units. Where it is empty, or below 1e-33 and bins would be too narrow for float32, all
-        values count as zeros.
+        The range in real units. Where it is empty, or so narrow (below 1e-34) that float32 cannot tell its bins
+        apart, all values count as zeros.
     bins : int
 
     Returns

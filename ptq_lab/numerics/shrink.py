@@ -16,7 +16,8 @@ FACTORS = np.linspace(1.0, 0.1, 91)
 def least_error_range(histogram: Histogram, *, bits: int = 8, power: float = 2.0) -> Range:
     """Return the range whose grid has the smallest sum of ``|error|**power`` over everything counted.
 
-    Both ends are pulled in together first, then the upper one alone, then the lower one alone.
+    Both ends are pulled in together first, then the upper and the lower one are chosen again on their own,
+    twice.
 
     Parameters
     ----------
@@ -57,10 +58,11 @@ def least_error_range(histogram: Histogram, *, bits: int = 8, power: float = 2.0
         errors = [_error(values, weights, spread, ends, bits, power) for ends in ranges]
         return ranges[int(np.argmin(errors))]
 
-    low, high = best([(low * factor, high * factor) for factor in FACTORS.tolist()])
-    if low < 0.0 < high:
-        low, high = best([(low, high * factor) for factor in FACTORS.tolist()])
-        low, high = best([(low * factor, high) for factor in FACTORS.tolist()])
+    lows, highs = (low * FACTORS).tolist(), (high * FACTORS).tolist()
+    low, high = best(list(zip(lows, highs, strict=True)))
+    for _ in range(2 if low < 0.0 < high else 0):  # a second time, because either end depends on the other
+        low, high = best([(low, end) for end in highs])  # of the whole range: an end may also go back
+        low, high = best([(end, high) for end in lows])
     return low, high
 
 

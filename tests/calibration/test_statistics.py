@@ -171,6 +171,15 @@ def test_small_rounds_are_pooled_until_something_can_be_removed() -> None:
     assert seen.low < seen.round_low  # type: ignore[operator]
 
 
+def test_the_smallest_round_says_how_many_are_pooled() -> None:
+    arrays = [images(1, size)[0] for size in (100, 20, 100, 30, *[25] * 16)]  # 1200 values at least: 9 rounds
+    flat = [array.reshape(-1) for array in arrays]
+    pools = [np.concatenate(flat[:9]), np.concatenate(flat[9:])]
+    seen = collect_x(arrays)
+
+    assert (seen.round_low, seen.round_high) == pytest.approx(mean_of(list(map(order_statistics, pools))), rel=1e-12)
+
+
 def test_fewer_values_than_a_pool_needs_are_kept_whole() -> None:
     seen = collect_x(images(2, size=5))
 

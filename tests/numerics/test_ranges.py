@@ -139,7 +139,7 @@ def test_kl_gives_a_range_from_zero_only_to_tensors_that_are_never_negative(rng:
 
 
 @pytest.mark.parametrize(("method", "power"), [("MSE", 2.0), ("L2_4", 2.4)])
-@pytest.mark.parametrize("kind", ["student", "lopsided", "relu", "tight"])
+@pytest.mark.parametrize("kind", ["student", "lopsided", "lopsided_down", "relu", "tight"])
 def test_least_error_ranges_come_close_to_the_best_that_trying_them_all_finds(
     rng: np.random.Generator, method: str, power: float, kind: str
 ) -> None:
@@ -147,6 +147,7 @@ def test_least_error_ranges_come_close_to_the_best_that_trying_them_all_finds(
     values: Floats = {
         "student": tails,
         "lopsided": np.where(tails < 0, tails * 0.02, tails),
+        "lopsided_down": np.where(tails > 0, tails * 0.02, tails),
         "relu": np.maximum(tails, 0),
         "tight": rng.uniform(-1, 2, 40_000),
     }[kind].astype(np.float32)
@@ -166,6 +167,16 @@ def test_one_far_value_is_clipped_by_mse_later_by_l2_4_and_never_by_max_min(rng:
     highs = {method: choose_range(seen, method, never_negative=True)[1] for method in ("MSE", "L2_4", "MAX_MIN")}
 
     assert highs["MSE"] < highs["L2_4"] < highs["MAX_MIN"] == 6.0
+
+
+@pytest.mark.parametrize("side", [-1.0, 1.0])
+def test_only_the_end_with_the_outlier_is_pulled_in(rng: np.random.Generator, side: float) -> None:
+    seen = statistics_of(side * np.append(rng.uniform(-1, 0, 300_000), 4.0))
+    low, high = choose_range(seen, "MSE", never_negative=False)
+    near, far = (high, low) if side < 0 else (low, high)
+
+    assert near == pytest.approx(-side, rel=1e-3)
+    assert 2 < side * far < 3  # (4 - x)**2 + 300,000 * ((1 + x) / 255)**2 / 12 is least at 2.6
 
 
 def test_a_uniform_tensor_keeps_its_range(rng: np.random.Generator) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -149,6 +150,9 @@ def test_channels_in_front_of_a_depthwise_layer_fill_the_range_and_never_leave_i
     assert new.limit == pytest.approx(old.limit, rel=1e-5)
     wanted = np.minimum(old.limit / DEPTHWISE_MARGIN, peaks_of(old) * MOST_GROWTH)
     assert (peaks_of(new) >= wanted * 0.999).all()
+    grown = after.factors["t0"] > 1.0
+    assert grown.any()
+    assert (peaks_of(new)[grown] <= old.limit / DEPTHWISE_MARGIN * 1.001).all()  # room for what was not seen
     assert (after.factors["t0"] >= 1.0).all()
 
 
@@ -295,6 +299,18 @@ def test_channels_without_weights_or_values_are_left_alone(run: Run) -> None:
         assert after.factors["t0"][3] == 1.0
         assert all(np.isfinite(factor).all() and (factor > 0).all() for factor in after.factors.values())
         require_same(run, before, after.model, pictures())
+
+
+def test_a_channel_never_seen_alive_does_not_come_closer_to_its_clip() -> None:
+    loaded = load_model(chain("Clip"))
+    seen = seen_by(loaded, pictures())
+    alive = peaks_of(seen["t1"]).copy()
+    free = equalize_layers(loaded, seen).factors["t1"]
+    channel = int(np.argmax(free))
+    assert free[channel] > 1.0
+    alive[channel] = 0.0
+    seen["t1"] = replace(seen["t1"], channel_low=np.zeros_like(alive), channel_high=alive)
+    assert equalize_layers(loaded, seen).factors["t1"][channel] <= 1.0
 
 
 def test_tensors_without_statistics_are_left_alone() -> None:

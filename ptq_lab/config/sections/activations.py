@@ -47,7 +47,6 @@ class FullOptions(OptionGroup):
             kind=Flag(),
             what="Whether each output channel of a weight has its own scale, or the layer shares one.",
             when="Switch it off for hardware that supports one scale per layer only.",
-            implemented=False,
         ),
     ] = True
     target_device: Annotated[

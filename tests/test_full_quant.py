@@ -1,0 +1,127 @@
+"""FULL_QUANT from end to end on the embedded demos: integer kernels, switches, devices, refusals."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from ptq_lab import demo, preview, quantize
+from ptq_lab.errors import ConfigError, SampleError
+from ptq_lab.pipeline import QuantResult
+
+DIGITS = demo.load("digits_cnn")
+PHOTOS = demo.load("photo_denoiser")
+WORDS = demo.load("digits_transformer")
+
+
+def settings(lab: dict[str, object] | None = None, skip: str = "", **full: object) -> dict[str, dict[str, object]]:
+    common: dict[str, object] = {"quant_type": "FULL_QUANT", **({"skip_quant_node": skip} if skip else {})}
+    return {"common_quant_param": common, "full_quant_param": full, "ptq_lab": lab or {}}
+
+
+def full(chosen: demo.Demo = DIGITS, output: Path | None = None, **options: object) -> QuantResult:
+    config = settings(**options)  # type: ignore[arg-type]
+    return quantize(chosen.model_path, config, output, samples=chosen.calib_path, evaluate=chosen.evaluate)
+
+
+@pytest.mark.parametrize(
+    ("chosen", "cosine", "drop"), [(DIGITS, 0.998, 0.005), (WORDS, 0.995, 0.01), (PHOTOS, 0.999, 0.3)]
+)
+def test_every_layer_of_a_demo_runs_as_int8_and_the_metric_survives(
+    chosen: demo.Demo, cosine: float, drop: float
+) -> None:
+    summary = full(chosen).report.summary
+    assert summary.integer_layers == summary.integer_total == summary.layers_quantized > 0
+    assert summary.cosine_mean > cosine
+    assert summary.metric_drop is not None
+    assert summary.metric_drop < drop
+
+
+def test_the_file_is_about_a_quarter_and_holds_int8_weights(tmp_path: Path) -> None:
+    result = full(output=tmp_path / "q.onnx")
+    assert result.report.summary.compression_ratio > 2.5
+    proto = onnx.load(tmp_path / "q.onnx")
+    onnx.checker.check_model(proto)
+    codes = [tensor for tensor in proto.graph.initializer if tensor.data_type == onnx.TensorProto.INT8]
+    assert len([tensor for tensor in codes if len(tensor.dims) > 1]) == len(result.plan.entries)
+
+
+def test_bias_correction_brings_the_outputs_closer() -> None:
+    with_it = full(bias_correction=True).report.summary
+    without = full(bias_correction=False).report.summary
+    assert with_it.sqnr_db > without.sqnr_db
+
+
+def test_each_range_method_gives_ranges_of_its_own() -> None:
+    ranges = {}
+    for method in ("MAX_MIN", "KL", "REMOVAL_OUTLIER"):
+        ranges[method] = {row.tensor: row.high for row in full(activation_quant_method=method).report.activations}
+    assert ranges["KL"] != ranges["MAX_MIN"] != ranges["REMOVAL_OUTLIER"]
+    own = full(lab={"activation_quant_method": "MSE"})
+    assert {row.method for row in own.report.activations} == {"MSE"}
+
+
+def test_one_scale_per_tensor_when_per_channel_is_off() -> None:
+    result = full(per_channel=False)
+    assert {entry.granularity for entry in result.plan.entries} == {"per-tensor"}
+
+
+def test_a_skipped_layer_stays_float_and_the_others_do_not() -> None:
+    result = full(skip="block3/pointwise/Conv")
+    assert [row.node for row in result.report.layers if not row.quantized] == ["block3/pointwise/Conv"]
+    summary = result.report.summary
+    assert summary.integer_layers == summary.integer_total == summary.layers - 1
+    assert summary.cosine_mean > 0.998
+
+
+def test_an_executor_changes_nothing_but_who_does_the_work() -> None:
+    alone = full()
+    with ThreadPoolExecutor(2) as executor:
+        shared = quantize(DIGITS.model_path, settings(), samples=DIGITS.calib_path, executor=executor)
+    assert shared.plan == alone.plan
+    assert shared.model_path.read_bytes() == alone.model_path.read_bytes()
+
+
+@pytest.mark.parametrize("device", ["CPU", "KIRIN", "NVGPU", "DSP"])
+def test_every_device_gets_a_model_that_is_close_to_the_original(device: str) -> None:
+    summary = full(target_device=device).report.summary
+    assert summary.cosine_mean > 0.99
+    assert not [note for note in summary.notes if "rule" in note]
+
+
+def test_ascend_wants_its_flag_and_its_shapes_and_then_works() -> None:
+    with pytest.raises(ConfigError, match="ascend_oriented"):
+        full(target_device="ASCEND")
+    result = quantize(
+        DIGITS.model_path,
+        settings(target_device="ASCEND"),
+        samples=DIGITS.calib_path,
+        optimize="ascend_oriented",
+        input_shape="image:1,1,16,16",
+    )
+    assert result.report.summary.cosine_mean > 0.99
+
+
+def test_calibration_data_are_required() -> None:
+    with pytest.raises(SampleError, match="needs calibration data"):
+        quantize(DIGITS.model_path, settings())
+
+
+def test_few_samples_are_remarked() -> None:
+    few = [{"image": image[None]} for image in np.load(DIGITS.calib_path)["image"][:8]]
+    result = quantize(DIGITS.model_path, settings(), samples=few)
+    assert any("calibrated on 8 samples" in note for note in result.report.summary.notes)
+
+
+def test_a_preview_names_every_layer_without_calibrating() -> None:
+    plan = preview(DIGITS.model_path, settings(skip="stem/Conv"))
+    assert len(plan.entries) == 15
+    assert [skip.node for skip in plan.skips] == ["stem/Conv"]
+
+
+def test_the_same_inputs_give_the_same_bytes() -> None:
+    assert full().model_path.read_bytes() == full().model_path.read_bytes()
