@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 
 from ptq_lab.calibration import Samples, collect_statistics
@@ -11,28 +12,62 @@ from ptq_lab.devices import Preset, preset, unmet_needs, validate
 from ptq_lab.errors import ConfigError, Problem
 from ptq_lab.flags import Flags
 from ptq_lab.graph import Model, Placement, fold_batchnorm, match_nodes, place_integers, store_half
+from ptq_lab.graph.flow import Flow
+from ptq_lab.graph.pairs import find_pairs
 from ptq_lab.int8 import apply_int8, integer_entries, make_int8_plan, refine_input_grids, round_int8
 from ptq_lab.plan import QuantPlan
 from ptq_lab.progress import Progress
 from ptq_lab.route import Quantized
 from ptq_lab.search.bias_correction import correct_biases
+from ptq_lab.search.equalize import Equalized, equalize
 
 CORRECTION_SAMPLES = 32  # means need no more
 INPUT_SAMPLES = 8
 RECOMMENDED = range(100, 501)  # calibration samples, by the document
 
 
-def decide_integers(original: Model, config: QuantConfig) -> tuple[Model, Placement, tuple[str, ...]]:
-    """Return the model with BatchNormalization folded, where integers will flow, and what is to be said."""
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """What is decided before any sample is read.
+
+    Attributes
+    ----------
+    model : Model
+        Float, BatchNormalization folded.
+    placement : Placement
+        Where integers will flow.
+    flow : Flow
+        The operators that may carry them.
+    skipped : dict of str to str
+        Nodes to leave in float, with the pattern that says so.
+    notes : tuple of str
+        What is to be said.
+    """
+
+    model: Model
+    placement: Placement
+    flow: Flow
+    skipped: dict[str, str]
+    notes: tuple[str, ...]
+
+    def equalized(self, equal: Equalized) -> Decided:
+        """Return the decisions for the model after equalisation, which may have moved its clips."""
+        placement = place_integers(equal.model, self.skipped, self.flow)
+        notes = (*self.notes, equal.note) if equal.note else self.notes
+        return replace(self, model=equal.model, placement=placement, notes=notes)
+
+
+def decide_integers(original: Model, config: QuantConfig) -> Decided:
+    """Decide where integers will flow in a model, for the device that is asked for."""
     device = preset(config.full.target_device)
     nodes = ((node.name or "", node.op_type) for node in original.graph)
     matches = match_nodes(config.common.skip_quant_node, nodes)
-    prepared = fold_batchnorm(original)
+    folded = fold_batchnorm(original)
     flow = replace(device.flow, everything=True) if config.lab.quantize_ops == "all" else device.flow
-    placement = place_integers(prepared, matches.nodes, flow)
+    placement = place_integers(folded, matches.nodes, flow)
     if not placement.layers:
         raise _refusal("quant_type", "FULL_QUANT finds no layer in this model that can compute in int8")
-    return prepared, placement, tuple(map(str, matches.unmatched))
+    return Decided(folded, placement, flow, matches.nodes, tuple(map(str, matches.unmatched)))
 
 
 def quantize_fully(
@@ -41,36 +76,32 @@ def quantize_fully(
     """Quantize weights and activations of a model to 8 bits, with ranges from calibration samples."""
     device = preset(config.full.target_device)
     _require(device, original, config, flags)
-    prepared, placement, notes = decide_integers(original, config)
+    decided = decide_integers(original, config)
     method = config.lab.activation_quant_method or config.full.activation_quant_method
     settings = device.settings(method=method, per_channel=config.full.per_channel)
-    statistics = collect_statistics(
-        prepared,
-        placement.measured,
-        samples,
-        methods=(method,),
-        providers=config.lab.providers,
-        executor=flags.executor,
-        progress=progress,
-    )
-    plan = make_int8_plan(placement, statistics, settings)
+    look = partial(collect_statistics, providers=config.lab.providers, executor=flags.executor, progress=progress)
+    if config.lab.equalize:
+        seen = look(decided.model, [pair.tensor for pair in find_pairs(decided.model)], samples, channels=True)
+        ceilings = device.form.shield and config.lab.quantize_ops != "all"  # onnxruntime alone takes a Min of codes
+        equal = equalize(decided.model, seen, per_channel=settings.per_channel, ceilings=ceilings)
+        decided = decided.equalized(equal)
+    statistics = look(decided.model, decided.placement.measured, samples, methods=(method,))
+    plan = make_int8_plan(decided.placement, statistics, settings)
     plan = refine_input_grids(plan, list(islice(samples, INPUT_SAMPLES)), symmetric=device.symmetric)
-    plan = round_int8(plan, prepared)
+    plan = round_int8(plan, decided.model)
     correct, why_not = device.decide("bias_correction", wanted=config.full.bias_correction)
     if correct:
-        plan = correct_biases(plan, prepared, list(samples.take(CORRECTION_SAMPLES)), progress=progress)
-    quantized = apply_int8(prepared, plan, device.form)
+        plan = correct_biases(plan, decided.model, list(samples.take(CORRECTION_SAMPLES)), progress=progress)
+    quantized = apply_int8(decided.model, plan, device.form)
     half, why_full = device.decide("fp16", wanted=flags.fp16)
-    if half:
-        quantized, halved = store_half(quantized)
-        notes += (str(halved),)
+    quantized, halved = store_half(quantized) if half else (quantized, None)
     broken = validate(quantized, device, skipped=[skip.node for skip in plan.skips])
-    notes += (*filter(None, (why_not, why_full, _about_count(len(samples)))), *broken)
+    remarks = (str(halved or ""), why_not, why_full, _about_count(len(samples)), *broken)
     return Quantized(
         plan=plan,
         model=quantized,
-        prepared=prepared,
-        notes=notes,
+        prepared=decided.model,
+        notes=(*decided.notes, *filter(None, remarks)),
         statistics=statistics,
         runs_here=device.form.shield,
     )
@@ -78,7 +109,7 @@ def quantize_fully(
 
 def preview_integers(original: Model, config: QuantConfig) -> QuantPlan:
     """Return the plan without ranges: which layers will compute in integers, which not and why."""
-    _, placement, _ = decide_integers(original, config)
+    placement = decide_integers(original, config).placement
     settings = preset(config.full.target_device).settings(method="", per_channel=config.full.per_channel)
     return QuantPlan(integer_entries(placement, settings), placement.skips, (), placement)
 

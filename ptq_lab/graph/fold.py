@@ -55,10 +55,10 @@ def _fold(graph: ir.Graph, norm: ir.Node) -> None:
     scaled = _scale_channels(layer, float32(weight).astype(np.float64), gain)
     if scaled is None:
         return
-    _replace_constant(graph, layer, 1, scaled)
+    replace_constant(graph, layer, 1, scaled)
     if layer.op_type == "Gemm":
         layer.attributes["beta"] = ir.AttrFloat32("beta", 1.0)
-    _replace_constant(graph, layer, 2, (old_bias - mean) * gain + beta)
+    replace_constant(graph, layer, 2, (old_bias - mean) * gain + beta)
     output = norm.outputs[0]
     layer.outputs[0].shape, layer.outputs[0].type = output.shape, output.type
     name, output.name = output.name, None
@@ -84,7 +84,7 @@ def _scale_channels(
     return weight * gain.reshape(shape)
 
 
-def _replace_constant(graph: ir.Graph, layer: ir.Node, index: int, numbers: NDArray[np.float64]) -> None:
+def replace_constant(graph: ir.Graph, layer: ir.Node, index: int, numbers: NDArray[np.float64]) -> None:
     """Give the layer a constant of its own; the old one's name moves along if nobody else uses it."""
     old = layer.inputs[index] if index < len(layer.inputs) else None
     name = f"{layer.name}.bias" if old is None else old.name or ""

@@ -14,8 +14,8 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from ptq_lab.graph.absorbed import behind_activation, clip_bounds
-from ptq_lab.graph.fold import _replace_constant as replace_constant
 from ptq_lab.graph.fold import drop_unused
+from ptq_lab.graph.fold import replace_constant as replace_constant
 from ptq_lab.graph.model import Model, constant, float32, shape_of
 from ptq_lab.graph.opset import raise_opset
 from ptq_lab.graph.qdq import QDQ_OPSET

@@ -99,7 +99,6 @@ class LabOptions(OptionGroup):
             when="Switch it off to see what it brings.",
             source=OURS,
             ignored="quant_type is not FULL_QUANT, or [full_quant_param] per_channel is true",
-            implemented=False,
         ),
     ] = True
     quantize_ops: Annotated[
@@ -110,7 +109,6 @@ class LabOptions(OptionGroup):
             when="all for teaching and diagnosis; it is often slower and less accurate.",
             source=OURS,
             ignored="quant_type is not FULL_QUANT",
-            implemented=False,
         ),
     ] = "default"
     dynamic_strategy: Annotated[
