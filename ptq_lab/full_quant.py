@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
@@ -13,13 +14,15 @@ from ptq_lab.errors import ConfigError, Problem
 from ptq_lab.flags import Flags
 from ptq_lab.graph import Model, Placement, fold_batchnorm, match_nodes, place_integers, store_half
 from ptq_lab.graph.flow import Flow
-from ptq_lab.graph.pairs import find_pairs
-from ptq_lab.int8 import apply_int8, integer_entries, make_int8_plan, refine_input_grids, round_int8
+from ptq_lab.int8 import Int8Settings, apply_int8, integer_entries, make_int8_plan, refine_input_grids, round_int8
+from ptq_lab.numerics.ranges import TensorStatistics
 from ptq_lab.plan import QuantPlan
 from ptq_lab.progress import Progress
 from ptq_lab.route import Quantized
 from ptq_lab.search.bias_correction import correct_biases
-from ptq_lab.search.equalize import Equalized, equalize
+from ptq_lab.search.equalize import Equalized, equalize, scale_statistics
+
+Look = Callable[..., Mapping[str, TensorStatistics]]  # collect_statistics with its providers
 
 CORRECTION_SAMPLES = 32  # means need no more
 INPUT_SAMPLES = 8
@@ -81,11 +84,10 @@ def quantize_fully(
     settings = device.settings(method=method, per_channel=config.full.per_channel)
     look = partial(collect_statistics, providers=config.lab.providers, executor=flags.executor, progress=progress)
     if config.lab.equalize:
-        seen = look(decided.model, [pair.tensor for pair in find_pairs(decided.model)], samples, channels=True)
         ceilings = device.form.shield and config.lab.quantize_ops != "all"  # onnxruntime alone takes a Min of codes
-        equal = equalize(decided.model, seen, per_channel=settings.per_channel, ceilings=ceilings)
-        decided = decided.equalized(equal)
-    statistics = look(decided.model, decided.placement.measured, samples, methods=(method,))
+        decided, statistics = _equalize(decided, look, samples, settings, ceilings=ceilings)
+    else:
+        statistics = look(decided.model, decided.placement.measured, samples, methods=(method,))
     plan = make_int8_plan(decided.placement, statistics, settings)
     plan = refine_input_grids(plan, list(islice(samples, INPUT_SAMPLES)), symmetric=device.symmetric)
     plan = round_int8(plan, decided.model)
@@ -105,6 +107,19 @@ def quantize_fully(
         statistics=statistics,
         runs_here=device.form.shield,
     )
+
+
+def _equalize(
+    decided: Decided, look: Look, samples: Samples, settings: Int8Settings, *, ceilings: bool
+) -> tuple[Decided, Mapping[str, TensorStatistics]]:
+    """Equalise the model, and return the statistics of what came out of it."""
+    seen = look(decided.model, decided.placement.measured, samples, channels=True)
+    equal = equalize(decided.model, seen, per_channel=settings.per_channel, ceilings=ceilings)
+    decided = decided.equalized(equal)
+    measured = decided.placement.measured
+    if settings.method == "MAX_MIN" and not equal.ceilings and set(measured) <= set(seen):
+        return decided, scale_statistics(seen, equal.factors)  # extremes of rescaled channels need no second look
+    return decided, look(decided.model, measured, samples, methods=(settings.method,))
 
 
 def preview_integers(original: Model, config: QuantConfig) -> QuantPlan:

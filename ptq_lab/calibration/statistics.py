@@ -30,7 +30,7 @@ def collect_statistics(
     methods: Collection[str] = ("MAX_MIN",),
     channels: bool = False,
     providers: Sequence[str] = CPU,
-    threads: int = 0,
+    threads: int = 1,
     executor: Executor | None = None,
     progress: Progress = silent,
 ) -> dict[str, TensorStatistics]:

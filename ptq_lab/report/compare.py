@@ -55,7 +55,7 @@ def measure(
     progress: Progress = silent,
 ) -> Measured:
     """Run both models on every sample, and the metric on both if there is one."""
-    before, after = open_session(original, providers=providers), open_session(quantized, providers=providers)
+    before, after = (open_session(model, providers=providers, threads=0) for model in (original, quantized))
     outputs = compare_outputs(before, after, samples, progress=progress)
     if metric is None:
         return Measured(outputs=outputs, compared_on=samples.origin)
