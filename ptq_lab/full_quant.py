@@ -21,6 +21,7 @@ from ptq_lab.progress import Progress
 from ptq_lab.route import Quantized
 from ptq_lab.search.bias_correction import correct_biases
 from ptq_lab.search.equalize import Equalized, equalize, scale_statistics
+from ptq_lab.search.smooth import Smoothed, smooth_for_output
 
 Look = Callable[..., Mapping[str, TensorStatistics]]  # collect_statistics with its providers
 
@@ -53,6 +54,14 @@ class Decided:
     skipped: dict[str, str]
     notes: tuple[str, ...]
 
+    def place(self, model: Model) -> Placement:
+        """Return where integers will flow in a model of the same nodes."""
+        return place_integers(model, self.skipped, self.flow)
+
+    def smoothed(self, moved: Smoothed) -> Decided:
+        """Return the decisions for the model after smoothing, whose integer layers read other tensors."""
+        return replace(self, model=moved.model, placement=self.place(moved.model), notes=(*self.notes, moved.note))
+
     def equalized(self, equal: Equalized) -> Decided:
         """Return the decisions for the model after equalisation, which may have moved its clips."""
         placement = place_integers(equal.model, self.skipped, self.flow)
@@ -83,6 +92,19 @@ def quantize_fully(
     method = config.lab.activation_quant_method or config.full.activation_quant_method
     settings = device.settings(method=method, per_channel=config.full.per_channel)
     look = partial(collect_statistics, providers=config.lab.providers, executor=flags.executor, progress=progress)
+    if device.form.shield:
+        given = ("full_quant_param", "smooth_alpha") in config.given
+        alpha = config.full.smooth_alpha if given else None
+        moved = smooth_for_output(
+            decided.model,
+            decided.place,
+            samples,
+            settings,
+            alpha=alpha,
+            providers=config.lab.providers,
+            progress=progress,
+        )
+        decided = decided if moved.alpha is None else decided.smoothed(moved)
     if config.lab.equalize:
         ceilings = device.form.shield and config.lab.quantize_ops != "all"  # onnxruntime alone takes a Min of codes
         decided, statistics = _equalize(decided, look, samples, settings, ceilings=ceilings)

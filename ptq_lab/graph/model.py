@@ -65,7 +65,8 @@ class Model:
 
     def weight(self, name: str) -> NDArray[np.float32]:
         """Return a constant by name as float32; 16-bit floats are widened, which is exact."""
-        return float32(_tensor(constants(self.graph)[name]))
+        value = self.graph.initializers.get(name)
+        return float32(_tensor(value if value is not None else constants(self.graph)[name]))
 
     def clone(self) -> Model:
         """Return a copy whose graph may be changed; the weights are shared."""

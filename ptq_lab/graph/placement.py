@@ -166,7 +166,9 @@ class _Placing:
         value = node.inputs[index] if len(node.inputs) > index else None
         tensor = constant(value)
         if value is None or tensor is None:
-            return  # two activations: attention scores stay float
+            if value is not None and node.op_type == "MatMul":
+                self.skips.append(_two_activations(node, value))
+            return
         if node.op_type not in self.flow.layers and not is_float(tensor):
             return  # sizes that are looked up
         shape = shape_of(tensor)
@@ -338,6 +340,17 @@ class _Placing:
 
 def _is_convolution(node: ir.Node, layers: Mapping[str, Layer]) -> bool:
     return node.name in layers and node.op_type in ("Conv", "ConvTranspose")
+
+
+def _two_activations(node: ir.Node, value: ir.Value) -> Skip:
+    return Skip(
+        node=node.name or "",
+        op_type=node.op_type,
+        tensor=value.name or "",
+        shape=(),
+        bytes=0,
+        reason="it multiplies two activations, such as attention scores; those stay float",
+    )
 
 
 def _activations(node: ir.Node) -> list[ir.Value]:

@@ -10,6 +10,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from ptq_lab.graph.added_bias import set_added_bias
 from ptq_lab.graph.decode import CODES, SCALE, GraphWriter
 from ptq_lab.graph.fold import drop_unused
 from ptq_lab.graph.model import Model, constant, constants, float32
@@ -73,7 +74,7 @@ def insert_qdq(
     weights : mapping
         Layer node to its codes.
     biases : mapping
-        Layer node to its float bias, where it has one.
+        Layer node to its float bias, where it has one; that of a MatMul is added in float.
     form : Form
         How the device wants them written.
     """
@@ -212,7 +213,9 @@ class _Writing:
         self._write.before = node
         axis = layer.axis if weight.scale.ndim else None
         node.replace_input_with(1, self._weight(layer.weight, weight, axis))
-        if bias is not None:
+        if bias is not None and layer.op_type == "MatMul":
+            set_added_bias(self._graph, node, bias)
+        elif bias is not None:
             if len(node.inputs) < 3:
                 node.resize_inputs(3)
             node.replace_input_with(2, self._bias(layer, weight, bias))

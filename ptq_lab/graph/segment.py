@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 
 import onnx_ir as ir
 
@@ -43,24 +43,6 @@ def cut_segment(model: Model, sources: Sequence[str], outputs: Sequence[str]) ->
     for value in [value for value in graph.inputs if not value.uses()]:
         graph.inputs.remove(value)
     return segment
-
-
-def segment_sources(model: Model, given: Collection[str], output: str) -> set[str]:
-    """Return which of the given tensors are read to compute `output`."""
-    values = {value.name or "": value for node in model.graph for value in node.outputs}
-    found: set[str] = set()
-    seen: set[str] = set()
-    waiting = [output]
-    while waiting:
-        node = values[name].producer() if (name := waiting.pop()) in values else None
-        for value in node.inputs if node is not None else ():
-            source = (value.name or "") if value is not None else ""
-            if source in given:
-                found.add(source)
-            elif source and source not in seen:
-                seen.add(source)
-                waiting.append(source)
-    return found
 
 
 def _feed(graph: ir.Graph, value: ir.Value, name: str) -> None:

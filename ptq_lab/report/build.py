@@ -160,7 +160,8 @@ def left_float(plan: QuantPlan) -> tuple[str, ...]:
     >>> left_float(QuantPlan(()))
     ()
     """
-    groups = groupby(sorted(plan.skips, key=_cause), key=_cause)
+    weights = [skip for skip in plan.skips if skip.bytes]  # two activations multiplied have no weight to speak of
+    groups = groupby(sorted(weights, key=_cause), key=_cause)
     found = [(cause, list(skips)) for cause, skips in groups]
     found.sort(key=lambda item: -sum(skip.bytes for skip in item[1]))
     sentences = []

@@ -309,8 +309,8 @@ UNSUPPORTED = {
     "float export": (WEIGHT + "[transform_quant_param]\nexport_precision_mode=FLOAT32\n", ["export_precision_mode"]),
     "a section that is not used": (WEIGHT + "[full_quant_param]\nsmooth_alpha=0.1\nper_channel=false\n", []),
     "smoothing": (
-        "[common_quant_param]\nquant_type=FULL_QUANT\n[full_quant_param]\nsmooth_alpha=0.1\n",
-        ["smooth_alpha"],
+        "[common_quant_param]\nquant_type=FULL_QUANT\n[full_quant_param]\nsmooth_alpha=0.1\nenable_smooth_shift=true\n",
+        ["enable_smooth_shift"],
     ),
 }  # fmt: skip
 

@@ -66,7 +66,6 @@ class FullOptions(OptionGroup):
             when="For transformers whose activations have a few very large channels.",
             source=ORIGINAL,
             ignored="it is not between 0 and 1",
-            implemented=False,
         ),
     ] = 0.5
     enable_smooth_shift: Annotated[
