@@ -46,8 +46,6 @@ def findings(config: QuantConfig, broken: Container[Key] = frozenset()) -> tuple
     >>> for problem in findings(QuantConfig(common=CommonOptions(quant_type="FULL_QUANT", bit_num=4))):
     ...     print(problem)
     [common_quant_param] bit_num: FULL_QUANT needs 8 bits, not 4
-    [data_preprocess_param] calibrate_path: FULL_QUANT needs samples, and no folder is given; \
-pass samples in the call, or name their folders
     """
     applicable = (rule for rule in RULES if not any(key in broken for key in rule.reads))
     return tuple(located(config, finding) for rule in applicable for finding in rule.check(config))
