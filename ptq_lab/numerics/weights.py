@@ -30,6 +30,7 @@ _TALL = 1024  # the same for columns, which numpy adds up one by one
 _LOOP = 256  # numpy copies what it broadcasts along rows shorter than its buffer; from this length that costs more
 _TINY = 2.2e-16
 _CANCELS = 4.0  # mean**2 over variance, from which float32 sums are too coarse for the variance
+_FEW = 16  # one line in so many is worth treating by itself
 _MAX_SPREAD = 10.0  # the original leaves the spread alone when it would have to grow more than this
 
 
@@ -282,12 +283,15 @@ class _Grid:
                 np.multiply(block, self._spread(inverse[line]), out=steps)
                 np.add(steps, self._spread(shift[line]), out=steps)
                 np.rint(steps, out=steps)
-                if (wide := np.flatnonzero(outside[line])).size:
+                wide = np.flatnonzero(outside[line])
+                if wide.size * _FEW > outside[line].size:  # picking lines out costs more than clipping them all
+                    np.clip(steps, spec.qmin, spec.qmax, out=steps)
+                elif wide.size:
                     some = (slice(None), wide) if self.in_columns else wide
                     steps[some] = np.clip(steps[some], spec.qmin, spec.qmax)
                 codes[rows, columns] = steps
                 self._add_up(steps, sums[:, line])
-        return codes, self._moments(sums, codes)
+        return codes, self._moments(sums, codes if spec.bits > 8 else None)  # sums of small codes are exact
 
     def split_at(self, threshold: Float64) -> tuple[NDArray[np.int8], Float64, Float64]:
         """Return one-bit codes (0 above the threshold, else -1) and the mean below and above it, per channel."""
@@ -319,12 +323,14 @@ class _Grid:
         with np.errstate(over="ignore"):  # an infinite variance is not usable, and not used
             return np.asarray(np.einsum("ij,ij->j", left, right) if self.in_columns else np.vecdot(left, right))
 
-    def _moments(self, sums: Float64, matrix: NDArray[Any]) -> _Moments:
-        """Return what the sums of `matrix` give; where most of them would cancel, look again in float64."""
+    def _moments(self, sums: Float64, matrix: NDArray[Any] | None) -> _Moments:
+        """Return what sums give; where most of them would cancel, look at their matrix again in float64."""
         mean, square = (self._by_channel(line).sum(axis=0) / self.per_channel for line in sums)
         with np.errstate(invalid="ignore"):  # NaN and infinity are refused later, with words
             variance = np.maximum(square - mean**2, 0.0)
             doubtful = np.flatnonzero(mean**2 > _CANCELS * variance)
+        if matrix is None:
+            return _Moments(mean, np.sqrt(variance))
         by_channel = matrix.reshape(self.outer, self.channels, self.inner)
         count = max(1, _BLOCK // self.per_channel)
         for start in range(0, doubtful.size, count):
