@@ -279,7 +279,7 @@ def _no_labels(path: Path, column: NpzColumn) -> SampleError:
 
 
 def _top1_of_folder(folder: Path, samples: Samples) -> Metric:
-    listed = _read_labels(folder / LABEL_FILE)
+    listed = read_labels(folder / LABEL_FILE)
     paths = [Path(samples.place(index)) for index in range(len(samples))]
     home, names = paths[0].parent, [path.name for path in paths]
     unlabelled = [name for name in names if name not in listed]
@@ -294,7 +294,14 @@ def _top1_of_folder(folder: Path, samples: Samples) -> Metric:
     return _top1(samples, [listed[name] for name in names], notes)
 
 
-def _read_labels(path: Path) -> dict[str, int]:
+def read_labels(path: Path) -> dict[str, int]:
+    """Return the class index of every file that a ``labels.txt`` lists.
+
+    Raises
+    ------
+    SampleError
+        If it is missing, unreadable, or a line holds no class index.
+    """
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except FileNotFoundError as fault:
