@@ -12,7 +12,7 @@ import difflib
 import json
 import logging
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -173,8 +173,9 @@ class QuantPlan:
         Raises
         ------
         PlanError
-            If a width is outside 1..16 or a tensor is not in the plan.
+            If a width is outside 1..16, a tensor is not in the plan, or activations are quantized too.
         """
+        self._require_weights_only("its width is 8 bits throughout")
         wanted = {entry.tensor: bits for entry in self.entries} if isinstance(bits, int) else dict(bits)
         for tensor, width in wanted.items():
             if not 1 <= width <= 16:
@@ -194,8 +195,9 @@ class QuantPlan:
         Raises
         ------
         PlanError
-            If a pattern matches no node of the plan.
+            If a pattern matches no node of the plan, or activations are quantized too.
         """
+        self._require_weights_only("quantize again with skip_quant_node")
         found = match_nodes(patterns, ((node, entry.op_type) for entry in self.entries for node in entry.nodes))
         if found.unmatched:
             raise PlanError(str(found.unmatched[0].message) + "; " + found.unmatched[0].hint)
@@ -227,12 +229,16 @@ class QuantPlan:
 
     def to_json(self) -> str:
         """Return the decisions as JSON text; codes and scales follow from them and the model."""
-        entries = [_plain(entry) for entry in self.entries]
-        return json.dumps({"entries": entries, "skips": [asdict(skip) for skip in self.skips]}, indent=2)
+        record = {
+            "entries": [_plain(entry) for entry in self.entries],
+            "skips": [asdict(skip) for skip in self.skips],
+            "activations": [asdict(activation) for activation in self.activations],
+        }
+        return json.dumps(record, indent=2)
 
     @classmethod
     def from_json(cls, text: str) -> QuantPlan:
-        """Return the plan that :meth:`to_json` wrote.
+        """Return the plan that :meth:`to_json` wrote; where integers flow is found again from the model.
 
         Raises
         ------
@@ -242,18 +248,23 @@ class QuantPlan:
         try:
             data = json.loads(text)
             entries = tuple(TensorPlan(**_tuples(entry)) for entry in data["entries"])
-            return cls(entries, tuple(Skip(**_tuples(skip)) for skip in data["skips"]))
+            activations = tuple(ActivationPlan(**activation) for activation in data.get("activations", ()))
+            return cls(entries, tuple(Skip(**_tuples(skip)) for skip in data["skips"]), activations)
         except (ValueError, LookupError, TypeError, AttributeError) as error:
             raise PlanError(f"the text is not a plan that to_json wrote ({type(error).__name__}: {error})") from error
 
     def __str__(self) -> str:
         head = f"{'node':32} {'operator':14} {'shape':>18} {'bits':>4}  {'storage':22} {'bytes':>22}"
         kept = (_line(skip.node, skip.op_type, skip.shape, "-", f"float: {skip.reason}", "") for skip in self.skips)
-        lines = [head, *map(_entry_line, self.entries), *kept]
+        lines = [head, *map(_entry_line, self.entries), *kept, *_activation_lines(self.activations)]
         return "\n".join(line.rstrip() for line in lines)
 
     def _map(self, change: Callable[[TensorPlan], TensorPlan]) -> QuantPlan:
-        return QuantPlan(tuple(change(entry) for entry in self.entries), self.skips)
+        return replace(self, entries=tuple(change(entry) for entry in self.entries))
+
+    def _require_weights_only(self, hint: str) -> None:
+        if self.activations or self.placement is not None:
+            raise PlanError(f"the layers of a plan for integer arithmetic depend on each other; {hint}")
 
 
 def make_plan(targets: Targets, *, bits: int, per_channel: bool = True, correct: bool = True) -> QuantPlan:
@@ -334,6 +345,14 @@ def _describe(entry: TensorPlan | None) -> str:
 def _entry_line(entry: TensorPlan) -> str:
     size = f"{entry.bytes_before:,} -> {entry.bytes_after:,}"
     return _line(entry.node, entry.op_type, entry.shape, str(entry.bits), entry.storage, size)
+
+
+def _activation_lines(activations: tuple[ActivationPlan, ...]) -> Iterator[str]:
+    if activations:
+        yield f"\n{'activation':32} {'made by':32} {'low':>10} {'high':>10} {'scale':>11} {'zero':>5}  method"
+    for row in activations:
+        numbers = f"{row.low:>10.4g} {row.high:>10.4g} {row.scale:>11.4g} {row.zero_point:>5}"
+        yield f"{row.tensor:32} {row.node or '(input)':32} {numbers}  {row.method}"
 
 
 def _line(node: str, op_type: str, shape: Iterable[int], bits: str, storage: str, size: str) -> str:

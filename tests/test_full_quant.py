@@ -9,8 +9,8 @@ import numpy as np
 import onnx
 import pytest
 
-from ptq_lab import demo, preview, quantize
-from ptq_lab.errors import ConfigError, SampleError
+from ptq_lab import QuantPlan, demo, preview, quantize
+from ptq_lab.errors import ConfigError, PlanError, SampleError
 from ptq_lab.pipeline import QuantResult
 
 DIGITS = demo.load("digits_cnn")
@@ -125,3 +125,14 @@ def test_a_preview_names_every_layer_without_calibrating() -> None:
 
 def test_the_same_inputs_give_the_same_bytes() -> None:
     assert full().model_path.read_bytes() == full().model_path.read_bytes()
+
+
+def test_a_plan_prints_its_grids_and_survives_json_and_refuses_edits_that_would_break_it() -> None:
+    plan = full().plan
+    assert "(input)" in str(plan)
+    assert "MAX_MIN" in str(plan)
+    again = QuantPlan.from_json(plan.to_json())
+    assert (again.entries, again.activations) == (plan.entries, plan.activations)
+    for edit in (lambda: plan.with_bits(4), lambda: plan.skipping("stem/Conv")):
+        with pytest.raises(PlanError, match="integer arithmetic"):
+            edit()
