@@ -6,10 +6,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
+from typing import Any
 
 from ptq_lab.calibration import Samples, collect_statistics
 from ptq_lab.config import QuantConfig
-from ptq_lab.devices import Preset, preset, unmet_needs, validate
+from ptq_lab.config.ascend import input_shapes, profile_groups
+from ptq_lab.devices import Preset, Profiles, atc_arguments, expand_profiles, preset, unmet_needs, validate
 from ptq_lab.errors import ConfigError, Problem
 from ptq_lab.flags import Flags
 from ptq_lab.graph import Model, Placement, fold_batchnorm, match_nodes, place_integers, store_half
@@ -128,6 +130,7 @@ def quantize_fully(
         notes=(*decided.notes, *filter(None, remarks)),
         statistics=statistics,
         runs_here=device.form.shield,
+        device=_for_toolchain(device, config, flags),
     )
 
 
@@ -156,6 +159,23 @@ def _require(device: Preset, original: Model, config: QuantConfig, flags: Flags)
     missing = unmet_needs(device, original, optimize=flags.optimize, shapes=flags.shapes, profiles=profiles)
     if missing:
         raise _refusal("target_device", "; ".join(missing))
+
+
+def _for_toolchain(device: Preset, config: QuantConfig, flags: Flags) -> dict[str, Any]:
+    """Return what the manifest says to the target's own toolchain: for ASCEND, its profiles and the call of ``atc``."""
+    facts: dict[str, Any] = {"target_device": device.name, "toolchain": device.toolchain}
+    if device.name != "ASCEND":
+        return facts
+    ascend = config.ascend
+    shapes = input_shapes(ascend.input_shape) if ascend.input_shape else tuple(flags.shapes.items())
+    groups = profile_groups(ascend.dynamic_dims) if ascend.dynamic_dims else ()
+    profiles = expand_profiles(shapes, groups) if groups else Profiles()
+    options = {key: str(value) for key, value in ascend if value is not None}
+    return {
+        **facts,
+        "profiles": {"batches": profiles.batches, "images": profiles.images},
+        "atc": atc_arguments("MODEL.onnx", shapes, profiles, options),
+    }
 
 
 def _about_count(count: int) -> str:

@@ -15,6 +15,7 @@ from ptq_lab import __version__
 from ptq_lab.config import QuantConfig, dump_config
 from ptq_lab.graph import Model
 from ptq_lab.plan import QuantPlan
+from ptq_lab.route import Quantized
 
 _PACKAGES = ("numpy", "onnx", "onnx-ir", "onnxruntime")
 
@@ -39,7 +40,7 @@ def metadata(model: Model, config: QuantConfig, plan: QuantPlan) -> dict[str, st
 
 
 def manifest(
-    model: Model, quantized: Model, config: QuantConfig, plan: QuantPlan, samples: dict[str, str]
+    model: Model, quantized: Model, config: QuantConfig, done: Quantized, samples: dict[str, str]
 ) -> dict[str, Any]:
     """Return the full record of a run, ready for JSON.
 
@@ -47,6 +48,7 @@ def manifest(
     ----------
     model, quantized : Model
         Before and after; both with their files.
+    done : Quantized
     samples : dict
         ``origin`` and ``sha256`` of what the two were compared on.
     """
@@ -58,7 +60,8 @@ def manifest(
         "quantized": {"name": quantized.label, "sha256": quantized.digest(), "opset": quantized.opset},
         "config": {"text": text, "sha256": _sha256(text)},
         "samples": samples,
-        "plan": json.loads(plan.to_json()),
+        "device": dict(done.device),
+        "plan": json.loads(done.plan.to_json()),
     }
 
 

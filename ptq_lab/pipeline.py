@@ -182,7 +182,7 @@ def quantize(
             shown = data.take(COMPARE_SAMPLES) if done.statistics else data
             measured = measure(original, draft, shown, metric, providers=providers, progress=told)
             integers = _look_at_integers(original, draft, done, data, providers)
-        record = manifest(original, draft, options, done.plan, {"origin": data.origin, "sha256": data.fingerprint()})
+        record = manifest(original, draft, options, done, {"origin": data.origin, "sha256": data.fingerprint()})
         report = build_report(
             original, draft, done, measured, options.common, notes=notes, seconds=clock.seconds, integers=integers
         )

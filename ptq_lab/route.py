@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from ptq_lab.graph import Model
 from ptq_lab.numerics.ranges import TensorStatistics
@@ -29,6 +30,8 @@ class Quantized:
         What calibration saw, by tensor of `prepared`; empty without calibration.
     runs_here : bool
         Whether the model is meant for onnxruntime, so that its kernels and its speed say something.
+    device : mapping
+        What the target's own toolchain needs to know, for the manifest; plain data.
     """
 
     plan: QuantPlan
@@ -37,3 +40,4 @@ class Quantized:
     notes: tuple[str, ...] = ()
     statistics: Mapping[str, TensorStatistics] = field(default_factory=dict)
     runs_here: bool = True
+    device: Mapping[str, Any] = field(default_factory=dict)

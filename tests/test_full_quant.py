@@ -104,6 +104,21 @@ def test_ascend_wants_its_flag_and_its_shapes_and_then_works() -> None:
         input_shape="image:1,1,16,16",
     )
     assert result.report.summary.cosine_mean > 0.99
+    assert "--input_shape=image:1,1,16,16" in result.manifest["device"]["atc"]
+
+
+def test_the_profiles_of_a_dynamic_shape_reach_the_manifest() -> None:
+    config = settings(target_device="ASCEND")
+    config["ascend_context"] = {"input_shape": "image:[-1,1,16,16]", "dynamic_dims": "[1~4],[8]"}
+    result = quantize(
+        DIGITS.model_path,
+        config,
+        samples=DIGITS.calib_path,
+        optimize="ascend_oriented",
+        input_shape="image:1,1,16,16",
+    )
+    assert list(result.manifest["device"]["profiles"]["batches"]) == [1, 2, 3, 4, 8]
+    assert "--dynamic_batch_size=1,2,3,4,8" in result.manifest["device"]["atc"]
 
 
 def test_calibration_data_are_required() -> None:

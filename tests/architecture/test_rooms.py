@@ -84,7 +84,7 @@ ROOMS: dict[str, set[str]] = {
         "calibration",
         "figures",
     },  # figures: to_html, inside the function
-    "manifest": {"__init__", "config", "graph", "plan"},
+    "manifest": {"__init__", "config", "graph", "plan", "route"},
     "output": {"graph"},
     "pipeline": {
         "calibration",
