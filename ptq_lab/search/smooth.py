@@ -27,7 +27,7 @@ from ptq_lab.runtime import CPU, Feeds, open_session, run_session
 
 ALPHAS = (0.5, 0.65, 0.75, 0.8)
 HELD_OUT = 16  # samples that judge without giving ranges (and as many that do both); at most a quarter of all
-LEAST_GAIN = 0.05  # share of the error that smoothing must take away to be worth its operators
+LEAST_GAIN = 0.25  # of the output error: below it, an extra multiplication is not worth having
 _FAR = 1e3  # no feature is scaled further than this from the average one
 _SMOOTHABLE = ("MatMul", "Gemm")
 
