@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
@@ -20,6 +20,8 @@ from ptq_lab.int8 import Int8Settings, apply_int8, integer_entries, make_int8_pl
 from ptq_lab.numerics.ranges import TensorStatistics
 from ptq_lab.plan import QuantPlan
 from ptq_lab.progress import Progress
+from ptq_lab.report.build import overall
+from ptq_lab.report.compare import measure
 from ptq_lab.route import Quantized
 from ptq_lab.search.bias_correction import correct_biases
 from ptq_lab.search.equalize import Equalized, equalize, scale_statistics
@@ -27,9 +29,57 @@ from ptq_lab.search.smooth import Smoothed, smooth_for_output
 
 Look = Callable[..., Mapping[str, TensorStatistics]]  # collect_statistics with its providers
 
-CORRECTION_SAMPLES = 32  # means need no more
 INPUT_SAMPLES = 8
+JUDGE_SAMPLES = 32
 RECOMMENDED = range(100, 501)  # calibration samples, by the document
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """How hard to try.
+
+    Attributes
+    ----------
+    corrects : bool
+        Equalise, smooth and correct biases, unless the configuration says otherwise.
+    correction_samples : int
+        How many samples the means for bias correction come from.
+    methods : tuple of str
+        Range methods to try, if the configuration names none.
+    """
+
+    corrects: bool
+    correction_samples: int = 32
+    methods: tuple[str, ...] = ("MAX_MIN",)
+
+
+EFFORTS = {
+    "fast": Effort(corrects=False),
+    "balanced": Effort(corrects=True),
+    "best": Effort(corrects=True, correction_samples=128, methods=("MAX_MIN", "MSE")),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Everything the user asked for: the target, the configuration, the flags, and how hard to try."""
+
+    device: Preset
+    config: QuantConfig
+    flags: Flags
+    effort: Effort
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """The range methods to try: the one asked for, or what the effort affords."""
+        if self.config.lab.activation_quant_method:
+            return (self.config.lab.activation_quant_method,)
+        given = ("full_quant_param", "activation_quant_method") in self.config.given
+        return (self.config.full.activation_quant_method,) if given else self.effort.methods
+
+    def wants(self, section: str, key: str, value: bool) -> bool:
+        """Return a switch: as written, or as the effort implies."""
+        return value if (section, key) in self.config.given else value and self.effort.corrects
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,24 +140,29 @@ def quantize_fully(
     """Quantize weights and activations of a model to 8 bits, with ranges from calibration samples."""
     device = preset(config.full.target_device)
     _require(device, original, config, flags)
-    decided = decide_integers(original, config)
-    method = config.lab.activation_quant_method or config.full.activation_quant_method
+    asked = Asked(device, config, flags, EFFORTS[config.lab.effort or "balanced"])
+    decided = _smooth(decide_integers(original, config), asked, samples, progress)
+    candidates = [_calibrated(decided, asked, samples, method, progress) for method in asked.methods]
+    chosen = candidates[0] if len(candidates) == 1 else _closest(original, candidates, samples, progress)
+    half, why_full = device.decide("fp16", wanted=flags.fp16)
+    quantized, halved = store_half(chosen.model) if half else (chosen.model, None)
+    broken = validate(quantized, device, skipped=[skip.node for skip in chosen.plan.skips])
+    remarks = (str(halved or ""), why_full, _about_count(len(samples)), *broken)
+    return replace(
+        chosen,
+        model=quantized,
+        notes=(*chosen.notes, *filter(None, remarks)),
+        runs_here=device.form.shield,
+        device=_for_toolchain(device, config, flags),
+    )
+
+
+def _calibrated(decided: Decided, asked: Asked, samples: Samples, method: str, progress: Progress) -> Quantized:
+    """Quantize with one range method."""
+    device, config = asked.device, asked.config
     settings = device.settings(method=method, per_channel=config.full.per_channel)
-    look = partial(collect_statistics, providers=config.lab.providers, executor=flags.executor, progress=progress)
-    if device.form.shield:
-        given = ("full_quant_param", "smooth_alpha") in config.given
-        alpha = config.full.smooth_alpha if given else None
-        moved = smooth_for_output(
-            decided.model,
-            decided.place,
-            samples,
-            settings,
-            alpha=alpha,
-            providers=config.lab.providers,
-            progress=progress,
-        )
-        decided = decided if moved.alpha is None else decided.smoothed(moved)
-    if config.lab.equalize:
+    look = partial(collect_statistics, providers=config.lab.providers, executor=asked.flags.executor, progress=progress)
+    if asked.wants("ptq_lab", "equalize", config.lab.equalize):
         ceilings = device.form.shield and config.lab.quantize_ops != "all"  # onnxruntime alone takes a Min of codes
         decided, statistics = _equalize(decided, look, samples, settings, ceilings=ceilings)
     else:
@@ -115,23 +170,45 @@ def quantize_fully(
     plan = make_int8_plan(decided.placement, statistics, settings)
     plan = refine_input_grids(plan, list(islice(samples, INPUT_SAMPLES)), symmetric=device.symmetric)
     plan = round_int8(plan, decided.model)
-    correct, why_not = device.decide("bias_correction", wanted=config.full.bias_correction)
+    wanted = asked.wants("full_quant_param", "bias_correction", config.full.bias_correction)
+    correct, why_not = device.decide("bias_correction", wanted=wanted)
     if correct:
-        plan = correct_biases(plan, decided.model, list(samples.take(CORRECTION_SAMPLES)), progress=progress)
-    quantized = apply_int8(decided.model, plan, device.form)
-    half, why_full = device.decide("fp16", wanted=flags.fp16)
-    quantized, halved = store_half(quantized) if half else (quantized, None)
-    broken = validate(quantized, device, skipped=[skip.node for skip in plan.skips])
-    remarks = (str(halved or ""), why_not, why_full, _about_count(len(samples)), *broken)
+        few = list(samples.take(asked.effort.correction_samples))
+        plan = correct_biases(plan, decided.model, few, progress=progress)
     return Quantized(
         plan=plan,
-        model=quantized,
+        model=apply_int8(decided.model, plan, device.form),
         prepared=decided.model,
-        notes=(*decided.notes, *filter(None, remarks)),
+        notes=(*decided.notes, why_not) if why_not else decided.notes,
         statistics=statistics,
-        runs_here=device.form.shield,
-        device=_for_toolchain(device, config, flags),
     )
+
+
+def _closest(original: Model, candidates: Sequence[Quantized], samples: Samples, progress: Progress) -> Quantized:
+    """Return the candidate whose outputs are closest to the original's on the last samples."""
+    judges = samples.part(max(0, len(samples) - JUDGE_SAMPLES), len(samples))
+    cosines = [overall(measure(original, each.model, judges, progress=progress).outputs)[0] for each in candidates]
+    best = max(range(len(candidates)), key=cosines.__getitem__)
+    told = ", ".join(
+        f"{each.plan.activations[-1].method} {cosine:.5f}" for each, cosine in zip(candidates, cosines, strict=True)
+    )
+    note = f"range method chosen by the cosine of the output: {told}"
+    return replace(candidates[best], notes=(*candidates[best].notes, note))
+
+
+def _smooth(decided: Decided, asked: Asked, samples: Samples, progress: Progress) -> Decided:
+    """Smooth what MatMuls read, as strongly as asked for or as the output likes best."""
+    device, config = asked.device, asked.config
+    given = ("full_quant_param", "smooth_alpha") in config.given
+    if not device.form.shield or not (given or asked.effort.corrects):
+        return decided
+    settings = device.settings(method="MAX_MIN", per_channel=config.full.per_channel)
+    alpha = config.full.smooth_alpha if given else None
+    providers = config.lab.providers
+    moved = smooth_for_output(
+        decided.model, decided.place, samples, settings, alpha=alpha, providers=providers, progress=progress
+    )
+    return decided if moved.alpha is None else decided.smoothed(moved)
 
 
 def _equalize(

@@ -151,3 +151,16 @@ def test_a_plan_prints_its_grids_and_survives_json_and_refuses_edits_that_would_
     for edit in (lambda: plan.with_bits(4), lambda: plan.skipping("stem/Conv")):
         with pytest.raises(PlanError, match="integer arithmetic"):
             edit()
+
+
+def test_fast_leaves_the_corrections_out_unless_they_are_asked_for() -> None:
+    plain = full(lab={"equalize": "false"}, bias_correction="false", smooth_alpha=0)
+    assert full(lab={"effort": "fast"}).plan == plain.plan
+    asked = full(lab={"effort": "fast"}, bias_correction=True)
+    assert asked.model_path.read_bytes() != plain.model_path.read_bytes()
+
+
+def test_best_tries_ranges_and_keeps_what_brings_the_outputs_closest() -> None:
+    best, balanced = full(lab={"effort": "best"}), full()
+    assert any(note.startswith("range method chosen") for note in best.report.summary.notes)
+    assert best.report.summary.cosine_mean >= balanced.report.summary.cosine_mean - 1e-4

@@ -45,6 +45,8 @@ class Option:
         Why an accepted value changes nothing; empty for options that do something.
     example : str
         What to write, for options without a default.
+    implemented_for : tuple of str
+        Values of ``quant_type`` for which every value works, whatever `implemented` says.
     """
 
     kind: Kind
@@ -54,6 +56,7 @@ class Option:
     used_with: Needs = field(default_factory=dict)
     ignored: str = ""
     implemented: bool | Container[object] = True
+    implemented_for: tuple[str, ...] = ()
     no_effect: str = ""
     example: str = ""
 

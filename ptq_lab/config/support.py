@@ -39,7 +39,8 @@ def unsupported(config: QuantConfig) -> tuple[Problem, ...]:
             continue
         for key, declared in group.options().items():
             value = value_of(config, section, key)
-            if declared.works(value, group.default(key)):
+            everywhere = config.common.quant_type in declared.implemented_for
+            if everywhere or declared.works(value, group.default(key)):
                 continue
             message = f"{declared.kind.write(value)} is not implemented yet"
             hint = _available(declared, group.default(key))

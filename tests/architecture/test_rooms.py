@@ -71,6 +71,7 @@ ROOMS: dict[str, set[str]] = {
         "route",
         "runtime",
         "search",
+        "report",
     },
     "runtime": {"graph"},
     "calibration": {"graph", "numerics", "runtime"},
