@@ -8,7 +8,8 @@ from pathlib import Path
 
 import click
 
-from ptq_lab.config import TEMPLATES, check_config, load_config, unsupported
+from ptq_lab.checking import check as check_everything
+from ptq_lab.config import TEMPLATES
 from ptq_lab.config import schema as config_schema
 from ptq_lab.config import template as config_template
 from ptq_lab.errors import Problem
@@ -21,15 +22,9 @@ WRONG_INPUT = 2
 @click.option("--modelFile", "model_file", help="Check what the configuration says about this model's nodes, too.")
 def check(config: Path, model_file: str | None) -> None:
     """List everything that is wrong with a configuration; exit 0 when nothing is."""
-    problems = list(check_config(config))
-    wrong = any(problem.level == "error" for problem in problems)
-    if not wrong:
-        loaded = load_config(config)
-        problems += unsupported(loaded)
-        if model_file is not None:
-            problems += _about_model(model_file, loaded.common.skip_quant_node)
+    problems = check_everything(config, model_file)
     _print(config, problems)
-    if wrong:
+    if any(problem.level == "error" for problem in problems):
         raise click.exceptions.Exit(WRONG_INPUT)
 
 
@@ -44,13 +39,6 @@ def template(kind: str) -> None:
 def schema() -> None:
     """Print every option as JSON Schema."""
     click.echo(json.dumps(config_schema(), indent=2))
-
-
-def _about_model(model_file: str, patterns: tuple[str, ...]) -> tuple[Problem, ...]:
-    from ptq_lab.graph import load_model, match_nodes  # onnx is not needed to check a text
-
-    model = load_model(model_file)
-    return match_nodes(patterns, ((node.name or "", node.op_type) for node in model.graph)).unmatched
 
 
 def _print(config: Path, problems: Iterable[Problem]) -> None:

@@ -21,6 +21,7 @@ from IPython.core.magic import Magics, cell_magic, magics_class
 from IPython.core.magic_arguments import argument, magic_arguments, parse_argstring
 
 from ptq_lab import pipeline
+from ptq_lab.checking import check
 from ptq_lab.config import check_config
 from ptq_lab.errors import ConfigError
 from ptq_lab.notebook import display
@@ -59,7 +60,7 @@ class QuantizeMagics(Magics):
         """
         options = _parse(line)
         if options.check:
-            self._check(cell, quiet=options.quiet)
+            self._check(options, cell)
             return
         if options.model is None:
             raise UsageError(f"%%quantize: no model given; usage: {USAGE}")
@@ -74,11 +75,11 @@ class QuantizeMagics(Magics):
         assert self.shell is not None
         return self.shell
 
-    def _check(self, cell: str, *, quiet: bool) -> None:
-        problems = check_config(cell)
+    def _check(self, options: Namespace, cell: str) -> None:
+        problems = check(cell, self._resolve(options.model) if options.model else None)
         if any(problem.level == "error" for problem in problems):
             raise ConfigError(problems)
-        if quiet:
+        if options.quiet:
             return
         if problems:
             display.show(display.problems_bundle(problems))

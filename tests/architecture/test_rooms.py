@@ -19,6 +19,7 @@ LIBRARIES: dict[str, set[str]] = {
     "__main__": set(),
     "errors": set(),
     "progress": set(),
+    "checking": set(),
     "flags": set(),
     "manifest": set(),
     "output": set(),
@@ -50,6 +51,7 @@ ROOMS: dict[str, set[str]] = {
     "errors": set(),
     "progress": set(),
     "flags": set(),
+    "checking": {"config", "graph"},
     "config": set(),
     "numerics": set(),
     "graph": {"numerics", "plan"},  # the plan for annotations only, see the test below
@@ -103,7 +105,7 @@ ROOMS: dict[str, set[str]] = {
     },
     "demo": set(),
     "figures": {"__init__", "report", "plan", "graph"},
-    "cli": {"__init__", "config", "demo", "evaluation", "graph", "pipeline", "report"},
+    "cli": {"__init__", "checking", "config", "demo", "evaluation", "graph", "pipeline", "report"},
     "notebook": set(LIBRARIES) - {"cli", "numerics"},
 }
 

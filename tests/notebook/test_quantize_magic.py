@@ -84,6 +84,11 @@ def test_check_raises_every_error_at_once_with_its_line(shell: Any) -> None:
     assert [problem.line for problem in caught.value.problems if problem.level == "error"] == [2, 3]
 
 
+def test_check_looks_at_the_model_it_is_given(shell: Any, cell: Any) -> None:
+    outputs = shell.outputs_of(cell("{demo.model_path} --check") + "skip_quant_node=stem/Con\n")
+    assert "the nearest names are stem/Conv" in outputs[0].data["text/plain"]
+
+
 def test_check_shows_warnings_and_goes_on(shell: Any, cell: Any) -> None:
     outputs = shell.outputs_of(cell("--check") + "[comon_quant_param]\nbit_num=8\n")
     assert "warning" in outputs[0].data["text/plain"]

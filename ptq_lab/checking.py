@@ -1,0 +1,37 @@
+"""Everything that can be said about a configuration without running it: what `ptq-lab check` and ``--check`` tell."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ptq_lab.config import check_config, load_config, unsupported
+from ptq_lab.errors import Problem
+
+
+def check(config: str | Path, model: Any = None) -> tuple[Problem, ...]:
+    r"""Return every problem of a configuration: its text, what is not implemented yet, and how it fits a model.
+
+    Parameters
+    ----------
+    config : INI text or path
+    model : path or onnx.ModelProto, optional
+        The model whose nodes ``skip_quant_node`` should name.
+
+    Examples
+    --------
+    >>> for problem in check("[common_quant_param]\nquant_type=DYNAMIC_QUANT\n"):
+    ...     print(problem)
+    line 2: [common_quant_param] quant_type: DYNAMIC_QUANT is not implemented yet; so far: WEIGHT_QUANT, FULL_QUANT
+    """
+    problems = check_config(config)
+    if any(problem.level == "error" for problem in problems):
+        return problems
+    loaded = load_config(config)
+    problems += unsupported(loaded)
+    if model is None or not loaded.common.skip_quant_node:
+        return problems
+    from ptq_lab.graph import load_model, match_nodes  # onnx is not needed to check a text
+
+    nodes = ((node.name or "", node.op_type) for node in load_model(model).graph)
+    return problems + match_nodes(loaded.common.skip_quant_node, nodes).unmatched
