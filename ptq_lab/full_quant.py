@@ -31,6 +31,7 @@ Look = Callable[..., Mapping[str, TensorStatistics]]  # collect_statistics with 
 
 INPUT_SAMPLES = 8
 JUDGE_SAMPLES = 32
+FEW = 10  # calibration samples below which agreement on them says nothing
 RECOMMENDED = range(100, 501)  # calibration samples, by the document
 
 
@@ -258,7 +259,10 @@ def _for_toolchain(device: Preset, config: QuantConfig, flags: Flags) -> dict[st
 def _about_count(count: int) -> str:
     if count in RECOMMENDED:
         return ""
-    return f"calibrated on {count} samples; {RECOMMENDED[0]} to {RECOMMENDED[-1]} are recommended"
+    warning = f"calibrated on {count} samples; {RECOMMENDED[0]} to {RECOMMENDED[-1]} are recommended"
+    if count < FEW:
+        warning += "; so few fit themselves: judge the result by a metric on other data, not by the cosine above"
+    return warning
 
 
 def _refusal(key: str, message: str) -> ConfigError:

@@ -38,7 +38,7 @@ from ptq_lab.weight_quant import decide_weights, quantize_weights
 
 _log = logging.getLogger(__name__)
 
-COMPARE_SAMPLES = 32  # of calibration data: enough to see what was lost, in a fraction of the time calibration takes
+COMPARE_SAMPLES = 32  # of calibration data, the last ones: bias correction is fitted to the first
 
 Config = str | Path | Mapping[str, Mapping[str, object]] | QuantConfig
 Source = str | os.PathLike[str] | onnx.ModelProto | Model
@@ -179,8 +179,11 @@ def quantize(
     with place.draft(done.model) as draft:
         with clock("compare"):
             providers = options.lab.providers
-            shown = data.take(COMPARE_SAMPLES) if done.statistics else data
+            calibrated = bool(done.statistics)
+            shown = data.part(max(0, len(data) - COMPARE_SAMPLES), len(data)) if calibrated else data
             measured = measure(original, draft, shown, metric, providers=providers, progress=told)
+            if calibrated:  # ranges and biases were fitted to them, so they flatter the result
+                measured = replace(measured, compared_on=f"{shown.origin} (used for calibration too)")
             integers = _look_at_integers(original, draft, done, data, providers)
         record = manifest(original, draft, options, done, {"origin": data.origin, "sha256": data.fingerprint()})
         report = build_report(

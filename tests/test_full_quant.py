@@ -137,7 +137,11 @@ def test_calibration_data_are_required() -> None:
 def test_few_samples_are_remarked() -> None:
     few = [{"image": image[None]} for image in np.load(DIGITS.calib_path)["image"][:8]]
     result = quantize(DIGITS.model_path, settings(), samples=few)
-    assert any("calibrated on 8 samples" in note for note in result.report.summary.notes)
+    assert any("calibrated on 8 samples" in note and "other data" in note for note in result.report.summary.notes)
+
+
+def test_agreement_on_calibration_data_is_called_that() -> None:
+    assert full().report.summary.compared_on == "32 samples of calib.npz (used for calibration too)"
 
 
 def test_a_preview_names_every_layer_without_calibrating() -> None:
