@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from ptq_lab.calibration import Layout, PreprocessOptions, Samples, open_samples
 from ptq_lab.calibration.archives import NpzColumn, npz_names
-from ptq_lab.errors import SampleError
+from ptq_lab.errors import PtqLabError, SampleError
 
 if TYPE_CHECKING:
     from ptq_lab.graph.tensors import TensorSpec
@@ -75,7 +75,12 @@ class Metric:
         SampleError
             The function gave no finite number, or the data do not fit the model's output.
         """
-        value = self.function(session)
+        try:
+            value = self.function(session)
+        except PtqLabError:
+            raise
+        except Exception as fault:  # whatever a user's function raises is the user's to know, not a fault of ours
+            raise SampleError(f"{self.name}: raised {type(fault).__name__}: {fault}") from fault
         if isinstance(value, np.ndarray) and value.size == 1:
             value = value.item()
         if not isinstance(value, numbers.Real | np.number | np.bool_):

@@ -87,3 +87,17 @@ def check_optimize(value: str | None, device: str) -> tuple[str, ...]:
     if value not in OPTIMIZE and "ascend_oriented" not in value:
         raise ConfigError([Problem(key="optimize", message=f"'{value}' is not one of {', '.join(OPTIMIZE)}")])
     return (f"optimize={value} has no meaning for an ONNX model and was not used",)
+
+
+def check_values(fp16: object, layout: object) -> None:
+    """Refuse values that Python would take for something else, such as ``fp16="off"``.
+
+    Raises
+    ------
+    ConfigError
+        If `fp16` is not a truth value, or `layout` is neither a layout nor ``None``.
+    """
+    if not isinstance(fp16, bool):
+        raise ConfigError([Problem(key="fp16", message=f"{fp16!r} is neither True nor False")])
+    if layout not in (None, "NHWC", "NCHW"):
+        raise ConfigError([Problem(key="inputDataFormat", message=f"{layout!r} is not one of NHWC, NCHW")])

@@ -22,7 +22,7 @@ from ptq_lab.calibration.preview import preview_sample
 from ptq_lab.config import QuantConfig, load_config, unsupported
 from ptq_lab.errors import ConfigError, NotImplementedYet, OutputError, Problem, SampleError
 from ptq_lab.evaluation import Metric, open_metric
-from ptq_lab.flags import Flags, InputShape, check_optimize, parse_input_shape
+from ptq_lab.flags import Flags, InputShape, check_optimize, check_values, parse_input_shape
 from ptq_lab.full_quant import preview_integers, quantize_fully
 from ptq_lab.graph import Model, load_model
 from ptq_lab.manifest import config_text, manifest, metadata
@@ -164,6 +164,7 @@ def quantize(
     """
     clock, told = _Clock(), progress or silent
     options = _usable(load_config(config))
+    check_values(fp16, input_data_format)
     notes = [*check_optimize(optimize, options.full.target_device), *map(str, options.problems)]
     with clock("load"):
         original = load_model(model)

@@ -344,3 +344,11 @@ def test_float_weights_in_sixteen_bits_that_are_not_finite_are_counted_too(tmp_p
     built = model([node("MatMul", ["x", "w"], ["y"])], {"x": (TensorProto.FLOAT16, (1, 20))}, {"y": 10}, {"w": weight})
     with pytest.raises(ModelError, match="1 NaN or infinite values of 400"):
         quantize(built, {"common_quant_param": GOOD}, tmp_path / "q.onnx")
+
+
+@pytest.mark.parametrize(("fp16", "layout", "key"), [("off", None, "fp16"), (False, "NHCW", "inputDataFormat")])
+def test_flags_that_python_would_misread_are_refused(fp16: object, layout: object, key: str) -> None:
+    from ptq_lab.flags import check_values
+
+    with pytest.raises(ConfigError, match=key):
+        check_values(fp16, layout)

@@ -235,11 +235,6 @@ def test_a_function_that_returns_no_finite_number_is_refused(value: Any, expecte
         Metric(name="f", function=lambda session: value).score(None)
 
 
-def test_what_a_function_raises_is_its_own_affair() -> None:
-    with pytest.raises(ZeroDivisionError):
-        open_metric(lambda session: 1 / 0, INPUTS).score(None)
-
-
 def test_a_function_is_imported_from_the_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "my_metric_of_tests.py").write_text(
         "class Scores:\n    @staticmethod\n    def half(session):\n        return 0.5\nnumber = 3\n"
@@ -280,3 +275,17 @@ def test_anything_else_is_refused_with_what_is_allowed(
 
     with pytest.raises(SampleError, match=expected):
         open_metric(source, INPUTS)
+
+
+def test_what_a_users_metric_raises_is_told_as_the_users() -> None:
+    def broken(session: object) -> float:
+        raise ZeroDivisionError("boom")
+
+    with pytest.raises(SampleError, match="broken: raised ZeroDivisionError: boom"):
+        Metric(name="broken", function=broken).score(None)
+
+
+def test_the_users_own_exception_stays_reachable_behind_the_message() -> None:
+    with pytest.raises(SampleError) as caught:
+        Metric(name="divide", function=lambda session: 1 / 0).score(None)
+    assert isinstance(caught.value.__cause__, ZeroDivisionError)
