@@ -10,7 +10,7 @@ import click
 
 from ptq_lab.cli.progress import shown_progress
 from ptq_lab.config import QuantConfig, load_config
-from ptq_lab.errors import ConfigError, Problem
+from ptq_lab.errors import ConfigError, OutputError, Problem
 from ptq_lab.pipeline import QuantResult, quantize
 from ptq_lab.report.text import render_text
 
@@ -66,6 +66,9 @@ def convert(**flags: Any) -> None:
     for flag in UNUSED_FLAGS:
         if flags[flag] is not None:
             click.echo(f"note: --{flag} has no meaning for an ONNX model and was not used", err=True)
+    folder = flags["report_folder"]
+    if folder is not None and folder.exists() and not folder.is_dir():
+        raise OutputError(f"{folder}: is a file, and --report wants a folder", path=folder)
     config = _configured(flags["config_file"], _overrides(flags["settings"]))
     with shown_progress() as progress:
         result = quantize(

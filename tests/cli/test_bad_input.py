@@ -171,3 +171,18 @@ def test_a_place_that_cannot_take_the_result_is_one_message(
     assert expected in messages[0]
     assert copy.read_bytes() == digits.model_path.read_bytes()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["copy.onnx", "eight.cfg"]
+
+
+def test_a_file_where_the_report_folder_should_be_is_found_before_any_work(
+    run: Run, digits: Demo, eight_bits: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "plain").write_text("in the way")
+    said = run(
+        "convert",
+        f"--modelFile={digits.model_path}",
+        "--outputFile=small.onnx",
+        f"--configFile={eight_bits}",
+        "--report=plain",
+    )
+    assert (said.code, said.err) == (2, "ptq-lab: plain: is a file, and --report wants a folder\n")
+    assert not (tmp_path / "small.onnx").exists()
