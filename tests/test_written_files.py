@@ -13,7 +13,7 @@ import onnx
 import pytest
 
 from ptq_lab import demo
-from ptq_lab.errors import InferenceError, OutputError
+from ptq_lab.errors import InferenceError, OutputError, SampleError
 from ptq_lab.graph import load_model
 from ptq_lab.pipeline import quantize
 from ptq_lab.progress import Step
@@ -103,7 +103,7 @@ def test_a_run_that_fails_leaves_the_earlier_file_and_no_litter(
     target = tmp_path / "out" / "q.onnx"
     if before is not None:
         target.write_bytes(before)
-    with pytest.raises(RuntimeError, match="the metric failed"):
+    with pytest.raises(SampleError, match="the metric failed"):
         quantize(model_file, settings(), target, evaluate=failing)
     assert files(tmp_path / "out") == ([] if before is None else ["q.onnx"])
     assert before is None or target.read_bytes() == before
