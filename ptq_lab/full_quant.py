@@ -182,6 +182,7 @@ def _calibrated(decided: Decided, asked: Asked, samples: Samples, method: str, p
         prepared=decided.model,
         notes=(*decided.notes, why_not) if why_not else decided.notes,
         statistics=statistics,
+        fitted=True,
     )
 
 

@@ -20,6 +20,7 @@ from ptq_lab.calibration import Samples, open_samples, random_samples
 from ptq_lab.calibration.preprocess import plain as plain_options
 from ptq_lab.calibration.preview import preview_sample
 from ptq_lab.config import QuantConfig, load_config, unsupported
+from ptq_lab.dynamic_quant import decide_products, quantize_dynamically
 from ptq_lab.errors import ConfigError, NotImplementedYet, OutputError, Problem, SampleError
 from ptq_lab.evaluation import Metric, open_metric
 from ptq_lab.flags import Flags, InputShape, check_optimize, check_values, parse_input_shape
@@ -180,10 +181,9 @@ def quantize(
     with place.draft(done.model) as draft:
         with clock("compare"):
             providers = options.lab.providers
-            calibrated = bool(done.statistics)
-            shown = data.part(max(0, len(data) - COMPARE_SAMPLES), len(data)) if calibrated else data
+            shown = data.part(max(0, len(data) - COMPARE_SAMPLES), len(data)) if done.fitted else data
             measured = measure(original, draft, shown, metric, providers=providers, progress=told)
-            if calibrated:  # ranges and biases were fitted to them, so they flatter the result
+            if done.fitted:
                 measured = replace(measured, compared_on=f"{shown.origin} (used for calibration too)")
             integers = _look_at_integers(original, draft, done, data, providers)
         record = manifest(original, draft, options, done, {"origin": data.origin, "sha256": data.fingerprint()})
@@ -210,6 +210,8 @@ def preview(model: Source, config: Config) -> QuantPlan:
     options, original = _usable(load_config(config)), load_model(model)
     if options.common.quant_type == "FULL_QUANT":
         return preview_integers(original, options)
+    if options.common.quant_type == "DYNAMIC_QUANT":
+        return decide_products(original, options)[0]
     return decide_weights(original, options)[0]
 
 
@@ -217,7 +219,7 @@ def _usable(config: QuantConfig) -> QuantConfig:
     """Refuse what cannot be done yet, and a configuration that asks for nothing."""
     if config.common.quant_type is None:
         message = "is missing, so there is nothing to do"
-        hint = "WEIGHT_QUANT or FULL_QUANT"
+        hint = "WEIGHT_QUANT, FULL_QUANT or DYNAMIC_QUANT"
         raise ConfigError([Problem(section="common_quant_param", key="quant_type", message=message, hint=hint)])
     if problems := unsupported(config):
         raise NotImplementedYet("\n".join(map(str, problems)))
@@ -274,7 +276,11 @@ class Route(Protocol):
         """Quantize a model."""
 
 
-ROUTES: Mapping[str, Route] = {"WEIGHT_QUANT": quantize_weights, "FULL_QUANT": quantize_fully}
+ROUTES: Mapping[str, Route] = {
+    "WEIGHT_QUANT": quantize_weights,
+    "FULL_QUANT": quantize_fully,
+    "DYNAMIC_QUANT": quantize_dynamically,
+}
 
 
 class _Clock:

@@ -20,8 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptq_lab.errors import ModelError, PlanError
-from ptq_lab.graph import Placement, Rules, Skip, Targets, match_nodes
-from ptq_lab.numerics import QuantizedWeight, quantize_weight, split_width
+from ptq_lab.graph import DynamicLayer, Placement, Rules, Skip, Targets, match_nodes
+from ptq_lab.numerics import QuantizedWeight, quantize_symmetric, quantize_weight, split_width
 from ptq_lab.progress import Progress, Step, silent
 
 _log = logging.getLogger(__name__)
@@ -136,6 +136,22 @@ class ActivationPlan:
 
 
 @dataclass(frozen=True, slots=True)
+class DynamicPlan:
+    """What is computed in integers with activations quantized at run time.
+
+    Attributes
+    ----------
+    strategy : str
+        How finely operands are divided, e.g. ``"ALWC"``.
+    layers : tuple of DynamicLayer
+        The products, in the order of the graph.
+    """
+
+    strategy: str
+    layers: tuple[DynamicLayer, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class QuantPlan:
     """What happens to every weight of a model.
 
@@ -151,6 +167,8 @@ class QuantPlan:
         Where integers flow, when activations are quantized too.
     biases : mapping of str to ndarray
         Layer node to its float bias after corrections; not compared, not in JSON.
+    dynamic : DynamicPlan or None
+        The products of integers, when activations are quantized at run time.
     """
 
     entries: tuple[TensorPlan, ...]
@@ -158,6 +176,7 @@ class QuantPlan:
     activations: tuple[ActivationPlan, ...] = ()
     placement: Placement | None = None
     biases: Mapping[str, NDArray[np.float32]] = field(default_factory=dict, compare=False, repr=False)
+    dynamic: DynamicPlan | None = None
 
     def __getitem__(self, tensor: str) -> TensorPlan:
         for entry in self.entries:
@@ -233,6 +252,7 @@ class QuantPlan:
             "entries": [_plain(entry) for entry in self.entries],
             "skips": [asdict(skip) for skip in self.skips],
             "activations": [asdict(activation) for activation in self.activations],
+            "dynamic": None if self.dynamic is None else asdict(self.dynamic),
         }
         return json.dumps(record, indent=2)
 
@@ -249,21 +269,23 @@ class QuantPlan:
             data = json.loads(text)
             entries = tuple(TensorPlan(**_tuples(entry)) for entry in data["entries"])
             activations = tuple(ActivationPlan(**activation) for activation in data.get("activations", ()))
-            return cls(entries, tuple(Skip(**_tuples(skip)) for skip in data["skips"]), activations)
+            skips = tuple(Skip(**_tuples(skip)) for skip in data["skips"])
+            return cls(entries, skips, activations, dynamic=_dynamic(data.get("dynamic")))
         except (ValueError, LookupError, TypeError, AttributeError) as error:
             raise PlanError(f"the text is not a plan that to_json wrote ({type(error).__name__}: {error})") from error
 
     def __str__(self) -> str:
         head = f"{'node':32} {'operator':14} {'shape':>18} {'bits':>4}  {'storage':22} {'bytes':>22}"
         kept = (_line(skip.node, skip.op_type, skip.shape, "-", f"float: {skip.reason}", "") for skip in self.skips)
-        lines = [head, *map(_entry_line, self.entries), *kept, *_activation_lines(self.activations)]
+        weights = [head, *map(_entry_line, self.entries), *kept]
+        lines = [*weights, *_activation_lines(self.activations), *_product_lines(self.dynamic)]
         return "\n".join(line.rstrip() for line in lines)
 
     def _map(self, change: Callable[[TensorPlan], TensorPlan]) -> QuantPlan:
         return replace(self, entries=tuple(change(entry) for entry in self.entries))
 
     def _require_weights_only(self, hint: str) -> None:
-        if self.activations or self.placement is not None:
+        if self.activations or self.placement is not None or self.dynamic is not None:
             raise PlanError(f"the layers of a plan for integer arithmetic depend on each other; {hint}")
 
 
@@ -320,12 +342,15 @@ def round_weights(
     for index, entry in enumerate(plan.entries):
         entries.append(entry if entry.weight is not None else _round(entry, read(entry.tensor)))
         progress(Step("quantize", index + 1, len(plan.entries), entry.tensor))
-    return QuantPlan(tuple(entries), plan.skips)
+    return replace(plan, entries=tuple(entries))
 
 
 def _round(entry: TensorPlan, values: NDArray[np.float32]) -> TensorPlan:
     try:
-        weight = quantize_weight(values, bits=entry.bits, axis=entry.axis, correct=entry.correct)
+        if entry.symmetric:
+            weight = quantize_symmetric(values, bits=entry.bits, axis=entry.axis)
+        else:
+            weight = quantize_weight(values, bits=entry.bits, axis=entry.axis, correct=entry.correct)
     except ValueError as error:
         bad = int(values.size - np.isfinite(values).sum())
         raise ModelError(
@@ -355,12 +380,24 @@ def _activation_lines(activations: tuple[ActivationPlan, ...]) -> Iterator[str]:
         yield f"{row.tensor:32} {row.node or '(input)':32} {numbers}  {row.method}"
 
 
+def _product_lines(dynamic: DynamicPlan | None) -> Iterator[str]:
+    if dynamic is not None:
+        yield f"\n{'integer product (' + dynamic.strategy + ')':32} {'operator':14} quantized at run time"
+        yield from (f"{layer.node:32} {layer.op_type:14} {', '.join(layer.sources)}" for layer in dynamic.layers)
+
+
 def _line(node: str, op_type: str, shape: Iterable[int], bits: str, storage: str, size: str) -> str:
     return f"{node:32} {op_type:14} {'x'.join(map(str, shape)):>18} {bits:>4}  {storage:22} {size:>22}"
 
 
 def _plain(entry: TensorPlan) -> dict[str, Any]:
     return {name: getattr(entry, name) for name in TensorPlan.__slots__ if name != "weight"}
+
+
+def _dynamic(record: dict[str, Any] | None) -> DynamicPlan | None:
+    if record is None:
+        return None
+    return DynamicPlan(record["strategy"], tuple(DynamicLayer(**_tuples(layer)) for layer in record["layers"]))
 
 
 def _tuples(record: dict[str, Any]) -> dict[str, Any]:

@@ -28,6 +28,8 @@ class Quantized:
         What the user should know.
     statistics : mapping of str to TensorStatistics
         What calibration saw, by tensor of `prepared`; empty without calibration.
+    fitted : bool
+        Whether the samples shaped the model, so that a comparison on them flatters it.
     runs_here : bool
         Whether the model is meant for onnxruntime, so that its kernels and its speed say something.
     device : mapping
@@ -39,5 +41,6 @@ class Quantized:
     prepared: Model
     notes: tuple[str, ...] = ()
     statistics: Mapping[str, TensorStatistics] = field(default_factory=dict)
+    fitted: bool = False
     runs_here: bool = True
     device: Mapping[str, Any] = field(default_factory=dict)

@@ -36,6 +36,8 @@ class Samples:
         What one sample is and where they are kept, for `origin`.
     notes : tuple of str
         What the user should know: an assumed layout, a suspicious range, arrays that were ignored.
+    random : bool
+        Made up, for want of real ones: good for comparing two models, not for fitting one.
 
     Examples
     --------
@@ -54,6 +56,7 @@ class Samples:
     unit: str = "sample"
     source: str = "given by the caller"
     notes: tuple[str, ...] = ()
+    random: bool = False
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -90,7 +90,7 @@ def random_samples(
         raise SampleError(f"{count} random samples asked for, at least 1 is needed")
     fixed = _without_dynamic_axes(with_shapes(inputs, input_shape), _named(inputs, input_shape or {}))
     columns = tuple(RandomColumn(spec.fixed(), spec.dtype, count) for spec in fixed)
-    return Samples(inputs=fixed, columns=columns, stop=count, unit="seeded random input", source="")
+    return Samples(inputs=fixed, columns=columns, stop=count, unit="seeded random input", source="", random=True)
 
 
 def _named(inputs: Sequence[TensorSpec], input_shape: Mapping[str, Sequence[int]]) -> dict[str, int]:

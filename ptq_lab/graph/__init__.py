@@ -4,8 +4,10 @@ Owns onnx and onnx-ir. Weights stay lazy (in the file's own bytes, or memory-map
 somebody asks for one; no function here changes the model it was given, and none runs one.
 """
 
+from ptq_lab.graph.dynamic import DynamicLayer, find_dynamic
 from ptq_lab.graph.fold import fold_batchnorm
 from ptq_lab.graph.half import store_half
+from ptq_lab.graph.integer_products import insert_products
 from ptq_lab.graph.model import Model, load_model, save_model
 from ptq_lab.graph.observe import observe
 from ptq_lab.graph.operators import OPERATORS, Operator
@@ -19,6 +21,7 @@ from ptq_lab.graph.tensors import TensorSpec
 
 __all__ = [
     "OPERATORS",
+    "DynamicLayer",
     "Model",
     "Operator",
     "Placement",
@@ -28,8 +31,10 @@ __all__ = [
     "Targets",
     "TensorSpec",
     "apply_plan",
+    "find_dynamic",
     "find_targets",
     "fold_batchnorm",
+    "insert_products",
     "insert_qdq",
     "load_model",
     "match_nodes",

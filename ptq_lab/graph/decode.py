@@ -17,6 +17,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from ptq_lab.graph.lookups import rank_of_lookup
 from ptq_lab.numerics import QuantizedWeight, pack_lanes, split_width
 from ptq_lab.numerics.affine import along_axis
 from ptq_lab.numerics.packing import pack_nibbles, padded_length
@@ -37,15 +38,22 @@ class GraphWriter:
         self._count = 0
         self.before: ir.Node | None = None
 
-    def node(self, op_type: str, inputs: Sequence[ir.Value], attributes: dict[str, Any] | None = None) -> ir.Value:
+    def node(self, op_type: str, inputs: Sequence[ir.Value | None], attributes: dict[str, Any] | None = None) -> ir.Value:
         """Add a node of one output and return that output."""
-        node = ir.node(op_type, inputs, attributes or {}, name=self._fresh())
-        node.outputs[0].name = node.name
+        return self.nodes(op_type, inputs, attributes, outputs=1)[0]
+
+    def nodes(
+        self, op_type: str, inputs: Sequence[ir.Value | None], attributes: dict[str, Any] | None = None, *, outputs: int
+    ) -> tuple[ir.Value, ...]:
+        """Add a node of several outputs and return them."""
+        node = ir.node(op_type, inputs, attributes or {}, num_outputs=outputs, name=self._fresh())
+        for index, output in enumerate(node.outputs):
+            output.name = node.name if index == 0 else self._fresh()
         if self.before is None:
             self._graph.append(node)
         else:
             self._graph.insert_before(self.before, node)
-        return node.outputs[0]
+        return tuple(node.outputs)
 
     def weight(self, name: str, tensor: ir.TensorProtocol) -> ir.Value:
         """Store a tensor under (a free variant of) `name`."""
@@ -89,20 +97,29 @@ class StoredWeight:
         self._codes = self._store_codes(name, weight)
         top = 2.0 ** ((8 if weight.bits < 8 else 16) - weight.bits) if self._packed else 1.0
         self._scale = self._store_numbers(f"{name}.{SCALE}", weight.scale / np.float32(top), weight.axis)
-        self._offset = self._store_numbers(f"{name}.{OFFSET}", weight.offset, weight.axis)
+        offset = weight.offset if weight.offset.any() else None  # symmetric codes have none
+        self._offset = None if offset is None else self._store_numbers(f"{name}.{OFFSET}", offset, weight.axis)
+
+    @property
+    def codes(self) -> ir.Value:
+        """The codes, of a width that needs no unpacking."""
+        assert not self._packed  # asked for codes that an integer operator takes as they are
+        return self._codes[0]
 
     def decode(self) -> ir.Value:
         """Return the whole weight as float32."""
         values = self._unpack(self._codes, [self._rows], self._shape) if self._packed else self._codes[0]
         return self._scaled(self._cast(values), self._scale, self._offset)
 
-    def decode_rows(self, indices: ir.Value) -> ir.Value:
-        """Return the rows that `indices` (any known rank) look up, as float32."""
-        rank = len(indices.shape or ())
-        looked_up = [self._look_up(part, indices) for part in self._codes]
-        values = self._unpack(looked_up, [0] * rank, (*[0] * rank, self._length)) if self._packed else looked_up[0]
-        scale = self._look_up(self._scale, indices) if self._per_row else self._scale
-        offset = self._look_up(self._offset, indices) if self._per_row else self._offset
+    def decode_rows(self, lookup: ir.Node) -> ir.Value:
+        """Return the rows that a node looks up, as float32."""
+        rank = rank_of_lookup(lookup)
+        found = [self._look_up(part, lookup) for part in self._codes]
+        values = self._unpack(found, [0] * rank, (*[0] * rank, self._length)) if self._packed else found[0]
+        scale, offset = self._scale, self._offset
+        if self._per_row:
+            scale = self._look_up(scale, lookup)
+            offset = None if offset is None else self._look_up(offset, lookup)
         return self._scaled(self._cast(values), scale, offset)
 
     def _store_codes(self, name: str, weight: QuantizedWeight) -> list[ir.Value]:
@@ -120,8 +137,8 @@ class StoredWeight:
     def _store_numbers(self, name: str, numbers: NDArray[np.float32], axis: int | None) -> ir.Value:
         return self._writer.weight(name, ir.tensor(along_axis(numbers, len(self._shape), axis)))
 
-    def _look_up(self, table: ir.Value, indices: ir.Value) -> ir.Value:
-        return self._writer.node("Gather", [table, indices], {"axis": 0})
+    def _look_up(self, table: ir.Value, lookup: ir.Node) -> ir.Value:
+        return self._writer.node(lookup.op_type, [table, *lookup.inputs[1:]], dict(lookup.attributes))
 
     def _unpack(self, parts: Sequence[ir.Value], lead: list[int], shape: Sequence[int]) -> ir.Value:
         """Return codes of the given shape, at the top of an int8 (above 8 bits: of a word, as float32)."""
@@ -174,8 +191,9 @@ class StoredWeight:
             return values
         return self._writer.node("Cast", [values], {"to": ir.DataType.FLOAT})
 
-    def _scaled(self, values: ir.Value, scale: ir.Value, offset: ir.Value) -> ir.Value:
-        return self._writer.node("Add", [self._writer.node("Mul", [values, scale]), offset])
+    def _scaled(self, values: ir.Value, scale: ir.Value, offset: ir.Value | None) -> ir.Value:
+        product = self._writer.node("Mul", [values, scale])
+        return product if offset is None else self._writer.node("Add", [product, offset])
 
 
 def _native(weight: QuantizedWeight, shape: tuple[int, ...]) -> ir.TensorProtocol:

@@ -62,7 +62,7 @@ def _matmul(node: ir.Node, index: int, shape: Shape) -> int:
 
 
 def _gather(node: ir.Node, index: int, shape: Shape) -> int:
-    """Gather: the axis that is looked up."""
+    """Gather: the axis that is looked up; Slice has no such attribute, and is a table's only along its rows."""
     return node.attributes.get_int("axis", 0) % len(shape)
 
 
@@ -72,6 +72,7 @@ OPERATORS: dict[str, Operator] = {
     "Gemm": Operator((0, 1), _gemm, always=False),
     "MatMul": Operator((0, 1), _matmul, always=False),
     "Gather": Operator((0,), _gather, always=False),
+    "Slice": Operator((0,), _gather, always=False),
     "LSTM": Operator((1, 2), _second),
     "GRU": Operator((1, 2), _second),
     "RNN": Operator((1, 2), _second),

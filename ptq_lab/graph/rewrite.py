@@ -8,6 +8,7 @@ import onnx_ir as ir
 
 from ptq_lab.errors import PlanError
 from ptq_lab.graph.decode import GraphWriter, StoredWeight
+from ptq_lab.graph.lookups import LOOKUPS
 from ptq_lab.graph.model import Model, constant, constants
 from ptq_lab.graph.opset import onnxruntime_for, raise_opset
 
@@ -86,9 +87,9 @@ def _replace(graph: ir.Graph, writer: GraphWriter, holder: ir.Value, entry: Tens
     if producer is None:
         del graph.initializers[name]
     stored = StoredWeight(writer, name, entry.weight, by_row=entry.by_row)
-    lookups = [node for node in users if entry.by_row and node.op_type == "Gather" and node.graph is graph]
+    lookups = [node for node in users if entry.by_row and node.op_type in LOOKUPS and node.graph is graph]
     for node in lookups:
-        _replace_lookup(graph, writer, node, stored, original.dtype)
+        replace_lookup(graph, writer, node, stored, original.dtype)
     if len(lookups) < len(users):
         writer.before = _first(graph)
         decoded = _as_type(writer, stored.decode(), original.dtype)
@@ -99,21 +100,24 @@ def _replace(graph: ir.Graph, writer: GraphWriter, holder: ir.Value, entry: Tens
         graph.remove(producer, safe=True)
 
 
-def _replace_lookup(
+def replace_lookup(
     graph: ir.Graph, writer: GraphWriter, node: ir.Node, stored: StoredWeight, dtype: ir.DataType
 ) -> None:
-    indices, output = node.inputs[1], node.outputs[0]
-    assert indices is not None  # a Gather always has indices
+    """Let a node look up codes, and decode only the rows it finds."""
     writer.before = node
-    rows = _as_type(writer, stored.decode_rows(indices), dtype)
-    rows.shape, rows.type = output.shape, output.type
+    take_place(graph, node, _as_type(writer, stored.decode_rows(node), dtype))
+
+
+def take_place(graph: ir.Graph, node: ir.Node, value: ir.Value) -> None:
+    """Put a value in the place of a node's output; the value's own node takes over both names."""
+    output, producer = node.outputs[0], value.producer()
+    assert producer is not None  # what replaces a node is computed
+    value.shape, value.type = output.shape, output.type
     name, output.name = output.name, None
-    output.replace_all_uses_with(rows, replace_graph_outputs=True)
-    rows.name = name
+    output.replace_all_uses_with(value, replace_graph_outputs=True)
+    value.name = name
     graph.remove(node, safe=True)
-    last = rows.producer()
-    assert last is not None  # decoding ends in a node
-    last.name = node.name  # so that the place is still found under its name
+    producer.name = node.name
 
 
 def _as_type(writer: GraphWriter, value: ir.Value, dtype: ir.DataType) -> ir.Value:

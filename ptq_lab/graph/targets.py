@@ -6,10 +6,12 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
 import onnx_ir as ir
 
 from ptq_lab.errors import Problem
-from ptq_lab.graph.model import Model, constant, is_float, shape_of
+from ptq_lab.graph.lookups import LOOKUPS, looks_up_rows
+from ptq_lab.graph.model import Model, constant, float32, is_float, shape_of
 from ptq_lab.graph.operators import OPERATORS, Operator
 from ptq_lab.graph.skip import match_nodes
 
@@ -150,7 +152,7 @@ def _collect(graph: ir.Graph) -> tuple[dict[ir.Value, list[_Use]], list[Skip]]:
     listed: set[ir.Value] = set()
     for node in graph:
         operator = _operator(node)
-        if operator is None:
+        if operator is None or (node.op_type == "Slice" and not looks_up_rows(node)):
             skips.extend(_unknown(node, listed))
             continue
         for index in operator.weights:
@@ -174,8 +176,8 @@ def _decide(value: ir.Value, users: list[_Use], rules: Rules, skipped: dict[str,
     tensor = constant(value)
     assert tensor is not None  # _collect keeps constants only
     shape, node, axis = shape_of(tensor), users[0].node, users[0].axis
-    lookups = [use for use in users if use.node.op_type == "Gather"]
-    by_row = bool(lookups) and all(_looks_up_rows(use, shape) for use in lookups)
+    lookups = [use for use in users if use.node.op_type in LOOKUPS]
+    by_row = bool(lookups) and all(looks_up_rows(use.node) for use in lookups)
     rows_only = by_row and len(lookups) == len(users)
     refusal = _asked_to_skip(users, skipped) or _unfit(value, tensor, rows_only) or _below_limit(shape, axis, rules)
     if refusal is not None:
@@ -213,6 +215,8 @@ def _unfit(value: ir.Value, tensor: ir.TensorProtocol, rows_only: bool) -> _Refu
         return "it is an output of the model as well", ""
     if 0 in shape:
         return "it is empty", ""
+    if any(use.node.op_type == "Slice" for use in value.uses()) and not np.isfinite(float32(tensor)).all():
+        return "it holds infinite values, as masks do", ""
     if math.prod(shape) > _FOLDING_LIMIT and not rows_only:
         return "larger than 1 GiB, which onnxruntime does not fold: it would be decoded on every run", ""
     return None
@@ -226,12 +230,6 @@ def _below_limit(shape: tuple[int, ...], axis: int, rules: Rules) -> _Refusal | 
         limit = f"min_quant_weight_channel={rules.min_channels}"
         return f"{shape[axis]} channels are not more than {limit}", limit
     return None
-
-
-def _looks_up_rows(use: _Use, shape: tuple[int, ...]) -> bool:
-    indices = use.node.inputs[1] if len(use.node.inputs) > 1 else None
-    known_rank = indices is not None and indices.shape is not None
-    return use.node.op_type == "Gather" and use.axis == 0 and len(shape) == 2 and known_rank
 
 
 def _why_not_constant(value: ir.Value) -> str:

@@ -25,6 +25,8 @@ from ptq_lab.numerics.similarity import cosine
 from ptq_lab.progress import Progress, Step, silent
 from ptq_lab.runtime import CPU, Feeds, open_session, run_session
 
+Write = Callable[[Model, Placement, Mapping[str, TensorStatistics]], Model]  # float model -> quantized
+
 ALPHAS = (0.5, 0.65, 0.75, 0.8)
 HELD_OUT = 16  # samples that judge without giving ranges (and as many that do both); at most a quarter of all
 LEAST_GAIN = 0.25  # of the output error: below it, an extra multiplication is not worth having
@@ -154,6 +156,7 @@ def smooth_for_output(
     settings: Int8Settings,
     *,
     alpha: float | None = None,
+    write: Write | None = None,
     providers: Sequence[str] = CPU,
     progress: Progress = silent,
 ) -> Smoothed:
@@ -170,6 +173,8 @@ def smooth_for_output(
     settings : Int8Settings
     alpha : float, optional
         A strength that is taken as it is; 0 switches smoothing off.
+    write : callable, optional
+        Quantizes a candidate, given its placement and the extremes of its tensors; statically if not given.
     providers : sequence of str
         onnxruntime execution providers that measure.
 
@@ -195,7 +200,8 @@ def smooth_for_output(
     edge = len(samples) - min(HELD_OUT, len(samples) // 4)
     inside, outside = measure(samples.part(0, edge)), measure(samples.part(edge, len(samples)))
     extents = {tensor: extent.merge(outside[tensor]) for tensor, extent in inside.items()}
-    candidates = _Candidates(model, place, placement, inside, weight_extents(model, placement), settings)
+    write = write or partial(_write_static, settings)
+    candidates = _Candidates(model, place, placement, inside, weight_extents(model, placement), write)
     judges = list(samples.part(max(0, 2 * edge - len(samples)), len(samples)))
     errors = _compare(candidates, judges, progress)
     best, off = min(ALPHAS, key=lambda candidate: errors[candidate]), errors[None]
@@ -226,7 +232,7 @@ class _Candidates:
     placement: Placement
     extents: Mapping[str, FeatureExtent]
     weights: Mapping[str, NDArray[np.float64]]
-    settings: Int8Settings
+    write: Write
 
     def quantized(self, alpha: float | None) -> Model:
         divisors = smoothing_divisors(self.extents, self.weights, alpha) if alpha is not None else {}
@@ -238,8 +244,14 @@ class _Candidates:
         for name in placement.measured:
             tensor = sources.get(name, name)
             statistics[name] = _scaled(self.extents[tensor], divisors.get(tensor))
-        plan = make_int8_plan(placement, statistics, replace(self.settings, method="MAX_MIN"))
-        return apply_int8(model, round_int8(plan, model))
+        return self.write(model, placement, statistics)
+
+
+def _write_static(
+    settings: Int8Settings, model: Model, placement: Placement, statistics: Mapping[str, TensorStatistics]
+) -> Model:
+    plan = make_int8_plan(placement, statistics, replace(settings, method="MAX_MIN"))
+    return apply_int8(model, round_int8(plan, model))
 
 
 def _compare(candidates: _Candidates, judges: Sequence[Feeds], progress: Progress) -> dict[float | None, float]:

@@ -93,7 +93,6 @@ class DynamicOptions(OptionGroup):
             what="ALWC: one scale per activation, one per weight channel. "
             "ACWL: one scale per activation row, one per weight.",
             when="ACWL when the rows of an activation differ a lot in size.",
-            implemented=False,
         ),
     ] = "ALWC"
 

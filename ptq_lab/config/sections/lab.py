@@ -121,7 +121,6 @@ class LabOptions(OptionGroup):
             when="ACWC when the cosine of a dynamically quantized model is too low.",
             source=OURS,
             ignored="quant_type is not DYNAMIC_QUANT",
-            implemented=False,
             example="ACWC",
         ),
     ] = None

@@ -26,7 +26,6 @@ class CommonOptions(OptionGroup):
             "or of weights with activations quantized at run time.",
             when="WEIGHT_QUANT for a smaller file, FULL_QUANT for speed on vision models, "
             "DYNAMIC_QUANT for speed on language models without calibration data.",
-            implemented=("WEIGHT_QUANT", "FULL_QUANT"),
             example="WEIGHT_QUANT",
         ),
     ] = None
