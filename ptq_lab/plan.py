@@ -163,31 +163,32 @@ class QuantPlan:
         for entry in self.entries:
             if entry.tensor == tensor:
                 return entry
-        near = difflib.get_close_matches(tensor, [entry.tensor for entry in self.entries], n=1)
-        hint = f"; did you mean {near[0]}?" if near else ""
+        hint = _did_you_mean(tensor, [entry.tensor for entry in self.entries])
         raise PlanError(f"the plan quantizes no tensor named {tensor!r}{hint}", tensor=tensor)
 
     def with_bits(self, bits: int | Mapping[str, int]) -> QuantPlan:
-        """Return the plan with other widths: one for all, or one per tensor name.
+        """Return the plan with other widths: one for all, or one per name of a tensor, or of a node for its weights.
 
         Raises
         ------
         PlanError
-            If a width is outside 1..16, a tensor is not in the plan, or activations are quantized too.
+            If a width is no whole number in 1..16, a name is not in the plan or two of them disagree about a
+            weight, or activations are quantized too.
         """
         self._require_weights_only("its width is 8 bits throughout")
-        wanted = {entry.tensor: bits for entry in self.entries} if isinstance(bits, int) else dict(bits)
-        for tensor, width in wanted.items():
-            if not 1 <= width <= 16:
-                raise PlanError(f"{self[tensor].tensor}: {width} bits are outside 1..16", tensor=tensor)
-            self[tensor]
-        return self._map(
-            lambda entry: (
-                replace(entry, bits=wanted[entry.tensor], weight=None)
-                if wanted.get(entry.tensor, entry.bits) != entry.bits
-                else entry
-            )
-        )
+        if not isinstance(bits, Mapping):
+            _check_width("with_bits", bits)
+        named = bits if isinstance(bits, Mapping) else {entry.tensor: bits for entry in self.entries}
+        wanted: dict[str, int] = {}
+        for name, width in named.items():
+            _check_width(name, width)
+            for entry in self._meant(name):
+                if wanted.setdefault(entry.tensor, int(width)) != width:
+                    message = f"{name}: {width} bits for {entry.tensor}, but {wanted[entry.tensor]} by another name"
+                    raise PlanError(f"{message}; name it once", tensor=entry.tensor)
+        changed = {entry for entry in self.entries if wanted.get(entry.tensor, entry.bits) != entry.bits}
+        entries = (replace(e, bits=wanted[e.tensor], weight=None) if e in changed else e for e in self.entries)
+        return replace(self, entries=tuple(entries))
 
     def skipping(self, *patterns: str) -> QuantPlan:
         """Return the plan without the nodes that the patterns mean (as in ``skip_quant_node``).
@@ -195,9 +196,11 @@ class QuantPlan:
         Raises
         ------
         PlanError
-            If a pattern matches no node of the plan, or activations are quantized too.
+            If a pattern is no text or matches no node of the plan, or activations are quantized too.
         """
         self._require_weights_only("quantize again with skip_quant_node")
+        if wrong := [pattern for pattern in patterns if not isinstance(pattern, str)]:
+            raise PlanError(f"skipping: {wrong[0]!r} is no pattern; write skipping('conv1', 'type:Add')")
         found = match_nodes(patterns, ((node, entry.op_type) for entry in self.entries for node in entry.nodes))
         if found.unmatched:
             raise PlanError(str(found.unmatched[0].message) + "; " + found.unmatched[0].hint)
@@ -259,8 +262,16 @@ class QuantPlan:
         lines = [head, *map(_entry_line, self.entries), *kept, *_activation_lines(self.activations)]
         return "\n".join(line.rstrip() for line in lines)
 
-    def _map(self, change: Callable[[TensorPlan], TensorPlan]) -> QuantPlan:
-        return replace(self, entries=tuple(change(entry) for entry in self.entries))
+    def _meant(self, name: str) -> list[TensorPlan]:
+        """Return the weight of this name, or else the weights that the node of this name uses."""
+        found = [entry for entry in self.entries if entry.tensor == name]
+        found = found or [entry for entry in self.entries if name in entry.nodes]
+        if not found:
+            if kept := [skip for skip in self.skips if name in (skip.tensor, skip.node)]:
+                raise PlanError(f"{name}: stays float, so it has no width ({kept[0].reason})", tensor=kept[0].tensor)
+            hint = _did_you_mean(name, [known for entry in self.entries for known in (entry.tensor, *entry.nodes)])
+            raise PlanError(f"the plan quantizes no tensor or node named {name!r}{hint}", tensor=str(name))
+        return found
 
     def _require_weights_only(self, hint: str) -> None:
         if self.activations or self.placement is not None:
@@ -336,6 +347,18 @@ def _round(entry: TensorPlan, values: NDArray[np.float32]) -> TensorPlan:
         ) from error
     _log.debug("%s: %d bits, %s, %s", entry.tensor, entry.bits, entry.granularity, entry.storage)
     return replace(entry, weight=weight)
+
+
+def _check_width(name: str, width: object) -> None:
+    if not isinstance(width, int | np.integer) or isinstance(width, bool):
+        raise PlanError(f"{name}: {width!r} is no width; a whole number of bits in 1..16 wanted", tensor=str(name))
+    if not 1 <= width <= 16:
+        raise PlanError(f"{name}: {width} bits are outside 1..16", tensor=str(name))
+
+
+def _did_you_mean(name: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(str(name), list(known), n=1)
+    return f"; did you mean {near[0]}?" if near else ""
 
 
 def _describe(entry: TensorPlan | None) -> str:
