@@ -78,7 +78,8 @@ def quantize_dynamically(
         hint = "leave --fp16=on out: what is not computed in integers needs float32 to stay accurate"
         raise ConfigError([Problem(section="common_quant_param", key="quant_type", message=message, hint=hint)])
     smoothed = _smooth(original, config, samples, progress)
-    prepared, notes = (original, ()) if smoothed is None else (smoothed.model, (smoothed.note,))
+    prepared = original if smoothed is None else smoothed.model
+    notes: tuple[str, ...] = () if smoothed is None else (smoothed.note,)
     decided, problems = decide_products(prepared, config)
     raised = raise_opset(prepared, products_opset(by_row=_strategy(config).by_row))
     if raised is not prepared:
@@ -111,9 +112,7 @@ def _smooth(original: Model, config: QuantConfig, samples: Samples, progress: Pr
 
     settings = Int8Settings(per_channel=_strategy(config).per_channel)
     providers = config.lab.providers
-    return smooth_for_output(
-        original, place, samples, settings, write=write, providers=providers, progress=progress
-    )
+    return smooth_for_output(original, place, samples, settings, write=write, providers=providers, progress=progress)
 
 
 def _write(model: Model, plan: QuantPlan) -> Model:

@@ -99,6 +99,7 @@ def open_metric(
     source: Any,
     inputs: Sequence[TensorSpec],
     *,
+    outputs: Sequence[TensorSpec] = (),
     preprocess: PreprocessOptions | None = None,
     input_data_format: Layout | None = None,
     limit: int | None = None,
@@ -116,13 +117,15 @@ def open_metric(
           separated by a tab, a comma or blanks; further columns are ignored, empty lines and ``#`` too.
     inputs : sequence of TensorSpec
         The model's inputs.
+    outputs : sequence of TensorSpec
+        The model's outputs; labels are checked against the shape of the first one where it tells the classes.
     preprocess, input_data_format, limit, input_shape
         As in `ptq_lab.calibration.open_samples`; they act on the data forms.
 
     Raises
     ------
     SampleError
-        The source is none of these, cannot be read, or its labels do not fit its samples.
+        The source is none of these, cannot be read, or its labels do not fit its samples or the model's classes.
 
     Examples
     --------
@@ -152,7 +155,9 @@ def open_metric(
         input_shape=input_shape,
         input_data_format=input_data_format,
     )
-    return _top1_of_folder(path, samples) if path.is_dir() else _top1_of_archive(path, samples)
+    metric = _top1_of_folder(path, samples) if path.is_dir() else _top1_of_archive(path, samples)
+    _check_labels(metric.function, _classes(outputs))
+    return metric
 
 
 _ALLOWED = (
@@ -228,10 +233,7 @@ class Top1:
         for index, (label, feeds) in enumerate(zip(self.labels, self.samples, strict=True)):
             scores = _class_scores(session, feeds)
             if label >= len(scores):
-                raise SampleError(
-                    f"top-1: {self.samples.place(index)} is labelled {label}, but the model has only "
-                    f"{len(scores)} classes (0..{len(scores) - 1})"
-                )
+                raise self.no_such_class(index, len(scores))
             best = -1 if np.isnan(scores).any() else int(np.argmax(scores))  # a model gone wrong never hits
             hits += best == label
             shifted += best == label + 1
@@ -239,6 +241,28 @@ class Top1:
             # A model with a background class in front; whether that is meant, only the user knows.
             _log.warning("top-1: %s of %s answers are the label plus 1, %s the label", shifted, len(self.labels), hits)
         return hits / len(self.labels)
+
+    def no_such_class(self, index: int, classes: int) -> SampleError:
+        """Return what is to be said when a label is not below the number of classes."""
+        return SampleError(
+            f"top-1: {self.samples.place(index)} is labelled {self.labels[index]}, but the model has only "
+            f"{classes} classes (0..{classes - 1})"
+        )
+
+
+def _classes(outputs: Sequence[TensorSpec]) -> int | None:
+    """Return how many classes the first output has, where its shape says so: one axis beside the batch above 1."""
+    sizes = outputs[0].shape[1:] if outputs else ()
+    fixed = [size for size in sizes if isinstance(size, int)]
+    several = [size for size in fixed if size > 1]
+    return several[0] if len(several) == 1 and len(fixed) == len(sizes) else None
+
+
+def _check_labels(top1: Any, classes: int | None) -> None:
+    """Refuse a label that is no class of the model before any work is done."""
+    for index, label in enumerate(top1.labels):
+        if classes is not None and label >= classes:
+            raise top1.no_such_class(index, classes)
 
 
 def _class_scores(session: InferenceSession, feeds: Mapping[str, NDArray[Any]]) -> NDArray[Any]:

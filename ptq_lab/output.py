@@ -63,19 +63,15 @@ def place_output(path: str | os.PathLike[str] | None, original: Model) -> Output
     Raises
     ------
     OutputError
-        If the path is a folder, is the original itself, or lies where nothing can be written.
+        If the path is none, is a folder, is the original itself, or lies where nothing can be written.
     """
     if path is None:
         folder = tempfile.TemporaryDirectory(prefix="ptq_lab-")
         stem = original.path.stem if original.path is not None else "model"
         return Output(Path(folder.name) / f"{stem}_quantized.onnx", folder)
-    target = Path(path)
-    if target.is_dir() or str(path).endswith(("/", os.sep)):
-        raise OutputError(f"{path}: is a folder; name a file in it, e.g. {target / 'quantized.onnx'}", path=target)
-    if not target.suffix:
-        target = target.with_name(f"{target.name}.onnx")
+    target = _target(path)
     if not target.parent.is_dir():
-        raise OutputError(f"{target}: the folder {target.parent} does not exist; make it first", path=target)
+        raise OutputError(f"{target}: {_about_folder(target.parent)}", path=target)
     for file in original.files:
         if target.exists() and target.samefile(file):
             what = "the original model" if file == original.path else "external data of the original model"
@@ -83,3 +79,24 @@ def place_output(path: str | os.PathLike[str] | None, original: Model) -> Output
     if not os.access(target.parent, os.W_OK):
         raise OutputError(f"{target}: nothing can be written into {target.parent}", path=target)
     return Output(target, None)
+
+
+def _target(path: object) -> Path:
+    """Return the file that is meant, with ``.onnx`` if there is no suffix."""
+    if not isinstance(path, str | os.PathLike):
+        raise OutputError(f"output: {path!r} given; the path of a file wanted, or None for a temporary one")
+    target = Path(path)
+    if target.is_dir() or str(path).endswith(("/", os.sep)):
+        raise OutputError(f"{path}: is a folder; name a file in it, e.g. {target / 'quantized.onnx'}", path=target)
+    named = target if target.suffix else target.with_name(f"{target.name}.onnx")
+    if named.is_dir():
+        raise OutputError(f"{path}: becomes {named}, which is a folder; choose another name", path=named)
+    return named
+
+
+def _about_folder(folder: Path) -> str:
+    """Say why nothing can be written into what is no folder."""
+    for place in (folder, *folder.parents):
+        if place.exists() and not place.is_dir():
+            return f"{place} is a file, not a folder; choose another place"
+    return f"the folder {folder} does not exist; make it first"

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -34,6 +34,7 @@ from ptq_lab.report.build import Integers, build_report
 from ptq_lab.report.compare import measure
 from ptq_lab.report.execution import measure_execution
 from ptq_lab.report.tables import Report
+from ptq_lab.report.text import brief
 from ptq_lab.route import Quantized
 from ptq_lab.weight_quant import decide_weights, quantize_weights
 
@@ -69,7 +70,10 @@ class QuantResult:
     model: Model
     report: Report
     manifest: dict[str, Any]
-    output: Output = field(repr=False)
+    output: Output
+
+    def __repr__(self) -> str:
+        return f"QuantResult({brief(self.report.summary)})"
 
     @property
     def model_path(self) -> Path:
@@ -188,7 +192,14 @@ def quantize(
             integers = _look_at_integers(original, draft, done, data, providers)
         record = manifest(original, draft, options, done, {"origin": data.origin, "sha256": data.fingerprint()})
         report = build_report(
-            original, draft, done, measured, options.common, notes=notes, seconds=clock.seconds, integers=integers
+            original,
+            draft,
+            done,
+            measured,
+            options.common,
+            notes=tuple(dict.fromkeys(notes)),  # samples and metric may have read the same files
+            seconds=clock.seconds,
+            integers=integers,
         )
     return QuantResult(
         config=options, plan=done.plan, model=place.found(draft), report=report, manifest=record, output=place
@@ -220,7 +231,9 @@ def _usable(config: QuantConfig) -> QuantConfig:
     if config.common.quant_type is None:
         message = "is missing, so there is nothing to do"
         hint = "WEIGHT_QUANT, FULL_QUANT or DYNAMIC_QUANT"
-        raise ConfigError([Problem(section="common_quant_param", key="quant_type", message=message, hint=hint)])
+        missing = Problem(section="common_quant_param", key="quant_type", message=message, hint=hint)
+        misspelt = [problem for problem in config.problems if problem.suggestion and not problem.key]
+        raise ConfigError([*misspelt, missing])
     if problems := unsupported(config):
         raise NotImplementedYet("\n".join(map(str, problems)))
     return config
@@ -259,12 +272,15 @@ def _inputs(
     }
     if samples is None and not config.preprocess.calibrate_path:
         if config.common.quant_type == "FULL_QUANT":
-            message = "FULL_QUANT needs calibration data; give samples, or calibrate_path and calibrate_size"
+            message = (
+                "FULL_QUANT needs calibration data; give samples (--samples in %%quantize and ptq-lab), or write "
+                "calibrate_path and calibrate_size in [data_preprocess_param]"
+            )
             raise SampleError(message)
         data = random_samples(model.inputs, input_shape=shapes)
     else:
         data = open_samples(samples, model.inputs, **reading)
-    return data, None if evaluate is None else open_metric(evaluate, model.inputs, **reading)
+    return data, None if evaluate is None else open_metric(evaluate, model.inputs, outputs=model.outputs, **reading)
 
 
 class Route(Protocol):

@@ -11,7 +11,6 @@ from __future__ import annotations
 import difflib
 import json
 import logging
-import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
@@ -19,136 +18,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ptq_lab.entries import NATIVE, ActivationPlan, DynamicPlan, TensorPlan
 from ptq_lab.errors import ModelError, PlanError
 from ptq_lab.graph import DynamicLayer, Placement, Rules, Skip, Targets, match_nodes
-from ptq_lab.numerics import QuantizedWeight, quantize_symmetric, quantize_weight, split_width
+from ptq_lab.numerics import quantize_symmetric, quantize_weight
 from ptq_lab.progress import Progress, Step, silent
 
 _log = logging.getLogger(__name__)
-
-NATIVE = {4: "int4", 8: "int8", 16: "int16"}  # widths that an ONNX element type holds as they are
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TensorPlan:
-    """What happens to one weight.
-
-    Attributes
-    ----------
-    tensor : str
-        Name of the weight.
-    nodes : tuple of str
-        The nodes that use it; the first one gives it its place in reports.
-    op_type : str
-        Operator of the first node.
-    shape : tuple of int
-    bits : int
-        Width of a code, 1..16.
-    axis : int or None
-        Channel axis; ``None``: one scale for the tensor.
-    channel_axis : int
-        Axis of the output channels, whatever `axis` is.
-    correct : bool
-        Give every channel back its mean and spread.
-    symmetric : bool
-        Codes around a zero point of 0, for integer kernels, instead of a free offset.
-    by_row : bool
-        A table of which only the rows looked up are decoded.
-    bytes_before : int
-        As stored in the original.
-    weight : QuantizedWeight or None
-        Codes and scales, once :func:`round_weights` or a search has found them; not compared, not in JSON.
-    """
-
-    tensor: str
-    nodes: tuple[str, ...]
-    op_type: str
-    shape: tuple[int, ...]
-    bits: int
-    axis: int | None
-    channel_axis: int
-    correct: bool = True
-    symmetric: bool = False
-    by_row: bool = False
-    bytes_before: int
-    weight: QuantizedWeight | None = field(default=None, compare=False, repr=False)
-
-    @property
-    def node(self) -> str:
-        """The first node that uses the weight."""
-        return self.nodes[0]
-
-    @property
-    def channels(self) -> int:
-        """How many scales the weight has."""
-        return 1 if self.axis is None else self.shape[self.axis]
-
-    @property
-    def granularity(self) -> str:
-        """Per channel or per tensor, in words."""
-        return "per-tensor" if self.axis is None else f"per-channel ({self.channels})"
-
-    @property
-    def storage(self) -> str:
-        """How the codes are stored: an element type, or the byte lanes of each part of the width."""
-        if self.bits in NATIVE and not (self.by_row and self.bits == 4):
-            return NATIVE[self.bits]
-        return "uint8 lanes " + "+".join(str(width) for width in split_width(self.bits))
-
-    @property
-    def bytes_after(self) -> int:
-        """Bytes of codes, scales and offsets."""
-        rows, length = (self.shape[0], self.shape[1]) if self.by_row else (1, math.prod(self.shape))
-        if self.storage.startswith("uint8 lanes"):
-            length = -(-length // 8) * 8
-        per_channel = 4 if self.symmetric else 8  # a scale, and an offset unless it is zero
-        return rows * -(-length * self.bits // 8) + per_channel * self.channels
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ActivationPlan:
-    """The grid of one activation tensor.
-
-    Attributes
-    ----------
-    tensor, node : str
-        Its name, and the node that makes it (empty for an input of the model).
-    low, high : float
-        The range that the codes cover, in real units.
-    method : str
-        How the range was found.
-    scale : float
-        Real units per step, a float32 number.
-    zero_point : int
-        The code that means 0.0.
-    signed : bool
-        int8 codes instead of uint8.
-    """
-
-    tensor: str
-    node: str
-    low: float
-    high: float
-    method: str
-    scale: float
-    zero_point: int
-    signed: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class DynamicPlan:
-    """What is computed in integers with activations quantized at run time.
-
-    Attributes
-    ----------
-    strategy : str
-        How finely operands are divided, e.g. ``"ALWC"``.
-    layers : tuple of DynamicLayer
-        The products, in the order of the graph.
-    """
-
-    strategy: str
-    layers: tuple[DynamicLayer, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,31 +58,32 @@ class QuantPlan:
         for entry in self.entries:
             if entry.tensor == tensor:
                 return entry
-        near = difflib.get_close_matches(tensor, [entry.tensor for entry in self.entries], n=1)
-        hint = f"; did you mean {near[0]}?" if near else ""
+        hint = _did_you_mean(tensor, [entry.tensor for entry in self.entries])
         raise PlanError(f"the plan quantizes no tensor named {tensor!r}{hint}", tensor=tensor)
 
     def with_bits(self, bits: int | Mapping[str, int]) -> QuantPlan:
-        """Return the plan with other widths: one for all, or one per tensor name.
+        """Return the plan with other widths: one for all, or one per name of a tensor, or of a node for its weights.
 
         Raises
         ------
         PlanError
-            If a width is outside 1..16, a tensor is not in the plan, or activations are quantized too.
+            If a width is no whole number in 1..16, a name is not in the plan or two of them disagree about a
+            weight, or activations are quantized too.
         """
         self._require_weights_only("its width is 8 bits throughout")
-        wanted = {entry.tensor: bits for entry in self.entries} if isinstance(bits, int) else dict(bits)
-        for tensor, width in wanted.items():
-            if not 1 <= width <= 16:
-                raise PlanError(f"{self[tensor].tensor}: {width} bits are outside 1..16", tensor=tensor)
-            self[tensor]
-        return self._map(
-            lambda entry: (
-                replace(entry, bits=wanted[entry.tensor], weight=None)
-                if wanted.get(entry.tensor, entry.bits) != entry.bits
-                else entry
-            )
-        )
+        if not isinstance(bits, Mapping):
+            _check_width("with_bits", bits)
+        named = bits if isinstance(bits, Mapping) else {entry.tensor: bits for entry in self.entries}
+        wanted: dict[str, int] = {}
+        for name, width in named.items():
+            _check_width(name, width)
+            for entry in self._meant(name):
+                if wanted.setdefault(entry.tensor, int(width)) != width:
+                    message = f"{name}: {width} bits for {entry.tensor}, but {wanted[entry.tensor]} by another name"
+                    raise PlanError(f"{message}; name it once", tensor=entry.tensor)
+        changed = {entry for entry in self.entries if wanted.get(entry.tensor, entry.bits) != entry.bits}
+        entries = (replace(e, bits=wanted[e.tensor], weight=None) if e in changed else e for e in self.entries)
+        return replace(self, entries=tuple(entries))
 
     def skipping(self, *patterns: str) -> QuantPlan:
         """Return the plan without the nodes that the patterns mean (as in ``skip_quant_node``).
@@ -214,9 +91,11 @@ class QuantPlan:
         Raises
         ------
         PlanError
-            If a pattern matches no node of the plan, or activations are quantized too.
+            If a pattern is no text or matches no node of the plan, or activations are quantized too.
         """
         self._require_weights_only("quantize again with skip_quant_node")
+        if wrong := [pattern for pattern in patterns if not isinstance(pattern, str)]:
+            raise PlanError(f"skipping: {wrong[0]!r} is no pattern; write skipping('conv1', 'type:Add')")
         found = match_nodes(patterns, ((node, entry.op_type) for entry in self.entries for node in entry.nodes))
         if found.unmatched:
             raise PlanError(str(found.unmatched[0].message) + "; " + found.unmatched[0].hint)
@@ -281,8 +160,16 @@ class QuantPlan:
         lines = [*weights, *_activation_lines(self.activations), *_product_lines(self.dynamic)]
         return "\n".join(line.rstrip() for line in lines)
 
-    def _map(self, change: Callable[[TensorPlan], TensorPlan]) -> QuantPlan:
-        return replace(self, entries=tuple(change(entry) for entry in self.entries))
+    def _meant(self, name: str) -> list[TensorPlan]:
+        """Return the weight of this name, or else the weights that the node of this name uses."""
+        found = [entry for entry in self.entries if entry.tensor == name]
+        found = found or [entry for entry in self.entries if name in entry.nodes]
+        if not found:
+            if kept := [skip for skip in self.skips if name in (skip.tensor, skip.node)]:
+                raise PlanError(f"{name}: stays float, so it has no width ({kept[0].reason})", tensor=kept[0].tensor)
+            hint = _did_you_mean(name, [known for entry in self.entries for known in (entry.tensor, *entry.nodes)])
+            raise PlanError(f"the plan quantizes no tensor or node named {name!r}{hint}", tensor=str(name))
+        return found
 
     def _require_weights_only(self, hint: str) -> None:
         if self.activations or self.placement is not None or self.dynamic is not None:
@@ -363,6 +250,18 @@ def _round(entry: TensorPlan, values: NDArray[np.float32]) -> TensorPlan:
     return replace(entry, weight=weight)
 
 
+def _check_width(name: str, width: object) -> None:
+    if not isinstance(width, int | np.integer) or isinstance(width, bool):
+        raise PlanError(f"{name}: {width!r} is no width; a whole number of bits in 1..16 wanted", tensor=str(name))
+    if not 1 <= width <= 16:
+        raise PlanError(f"{name}: {width} bits are outside 1..16", tensor=str(name))
+
+
+def _did_you_mean(name: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(str(name), list(known), n=1)
+    return f"; did you mean {near[0]}?" if near else ""
+
+
 def _describe(entry: TensorPlan | None) -> str:
     return "float" if entry is None else f"{entry.bits} bits {entry.granularity}"
 
@@ -404,4 +303,13 @@ def _tuples(record: dict[str, Any]) -> dict[str, Any]:
     return {key: tuple(value) if isinstance(value, list) else value for key, value in record.items()}
 
 
-__all__ = ["NATIVE", "QuantPlan", "Rules", "TensorPlan", "make_plan", "round_weights"]
+__all__ = [
+    "NATIVE",
+    "ActivationPlan",
+    "DynamicPlan",
+    "QuantPlan",
+    "Rules",
+    "TensorPlan",
+    "make_plan",
+    "round_weights",
+]

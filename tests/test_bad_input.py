@@ -155,6 +155,11 @@ def onto_data(request: Request) -> Path:
     return external(request)
 
 
+def folder_with_suffix(request: Request) -> Path:
+    (request.folder / "dd.onnx").mkdir()
+    return request.folder / "dd"
+
+
 REFUSED = r"model\.onnx: onnxruntime [\d.]+ refuses it \("
 
 Case = tuple[Callable[[Request], None], type[PtqLabError], str]
@@ -196,7 +201,29 @@ CASES: dict[str, Case] = {
         InferenceError,
         r"model\.onnx: onnxruntime .* refuses it",
     ),
+    "model is None": (
+        change(source=None),
+        ModelError,
+        r"model: NoneType given; a path, an onnx\.ModelProto or a ptq_lab\.Model wanted",
+    ),
+    "model is an array": (change(source=random(3, 3)), ModelError, r"model: ndarray given"),
     # where the result goes
+    "output is a number": (output(lambda r: 5), OutputError, r"output: 5 given; the path of a file wanted"),
+    "output becomes a folder": (
+        output(folder_with_suffix),
+        OutputError,
+        r"dd: becomes .*dd\.onnx, which is a folder; choose another name",
+    ),
+    "output under a file": (
+        output(lambda r: r.source / "q.onnx"),
+        OutputError,
+        r"q\.onnx: .*model\.onnx is a file, not a folder; choose another place",
+    ),
+    "output far under a file": (
+        output(lambda r: r.source / "a" / "q.onnx"),
+        OutputError,
+        r"model\.onnx is a file, not",
+    ),
     "output is a folder": (output(lambda r: r.output.parent), OutputError, r"out: is a folder; name a file in it"),
     "output ends in a slash": (output(lambda r: f"{r.folder}/new/"), OutputError, r"is a folder; name a file in it"),
     "output folder missing": (output(lambda r: r.folder / "no" / "q.onnx"), OutputError, r"does not exist; make it"),
@@ -220,7 +247,7 @@ CASES: dict[str, Case] = {
     "calibration without samples": (
         common(quant_type="FULL_QUANT"),
         SampleError,
-        r"FULL_QUANT needs calibration data; give samples, or calibrate_path",
+        r"FULL_QUANT needs calibration data; give samples \(--samples in %%quantize and ptq-lab\), or write",
     ),
     "samples missing": (change(more=lambda r: {"samples": r.folder / "no"}), SampleError, r"no"),
     "no samples": (change(more={"samples": []}), SampleError, r"sample"),
@@ -278,6 +305,32 @@ def test_all_problems_of_a_configuration_are_told_at_once(tmp_path: Path) -> Non
         request.run()
     assert len(caught.value.problems) == 2
     assert len(str(caught.value).splitlines()) == 2
+
+
+@pytest.mark.parametrize("as_text", [False, True])
+def test_a_misspelt_section_is_named_before_what_is_missing_because_of_it(as_text: bool, tmp_path: Path) -> None:
+    config = "[comon_quant_param]\nquant_type=WEIGHT_QUANT\n" if as_text else {"comon_quant_param": GOOD}
+    with pytest.raises(ConfigError) as caught:
+        quantize(Request(tmp_path).source, config)
+    typo, missing = str(caught.value).splitlines()
+    assert "[comon_quant_param] unknown section" in typo
+    assert typo.endswith("did you mean common_quant_param?")
+    assert "quant_type: is missing" in missing
+
+
+def test_a_preview_of_no_model_is_refused_too() -> None:
+    with pytest.raises(ModelError, match="model: NoneType given"):
+        preview(None, {"common_quant_param": GOOD})  # type: ignore[arg-type]
+
+
+def test_a_label_that_is_no_class_of_the_model_is_found_before_any_work(tmp_path: Path) -> None:
+    proto = model([node("Gemm", ["x", "w"], ["y"])], {"x": ("N", 20)}, ["y"], {"w": random(20, 4)})
+    proto.graph.output[0].CopyFrom(onnx.helper.make_tensor_value_info("y", FLOAT, ("N", 4)))
+    np.savez(tmp_path / "eval.npz", x=random(3, 20), labels=[0, 3, 4])
+    steps: list[Step] = []
+    with pytest.raises(SampleError, match=r"sample 2 is labelled 4, but the model has only 4 classes"):
+        quantize(proto, {"common_quant_param": GOOD}, evaluate=tmp_path / "eval.npz", progress=steps.append)
+    assert not steps
 
 
 def test_a_preview_refuses_the_same_configurations(tmp_path: Path) -> None:

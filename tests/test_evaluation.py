@@ -139,6 +139,25 @@ def test_an_archive_that_cannot_score_is_refused(tmp_path: Path, arrays: dict[st
         open_metric(archive(tmp_path, **arrays), INPUTS)
 
 
+@pytest.mark.parametrize("shape", [("n", 4), (1, 4), ("n", 4, 1, 1), ("n", 1, 4)])
+def test_a_label_beyond_a_fixed_number_of_classes_is_refused_when_the_metric_is_opened(
+    tmp_path: Path, shape: tuple[int | str, ...]
+) -> None:
+    scores = [TensorSpec(name="y", dtype=np.dtype("float32"), shape=shape)]
+    said = r"sample 1 is labelled 4, but the model has only 4 classes \(0\.\.3\)"
+    with pytest.raises(SampleError, match=said):
+        open_metric(archive(tmp_path, x=SCORES, labels=LABELS + 3), INPUTS, outputs=scores)
+    assert open_metric(archive(tmp_path, x=SCORES, labels=LABELS), INPUTS, outputs=scores).name == "top-1"
+
+
+@pytest.mark.parametrize("shape", [("n", "classes"), ("n", 2, 3), ("n", 1), (), ("n", 4, "m")])
+def test_an_output_whose_shape_does_not_tell_the_classes_leaves_labels_for_later(
+    tmp_path: Path, shape: tuple[int | str, ...]
+) -> None:
+    output = [TensorSpec(name="y", dtype=np.dtype("float32"), shape=shape)]
+    assert open_metric(archive(tmp_path, x=SCORES, labels=LABELS + 9), INPUTS, outputs=output).name == "top-1"
+
+
 def test_a_label_that_the_model_does_not_have_is_refused(tmp_path: Path) -> None:
     metric = open_metric(archive(tmp_path, x=SCORES, labels=LABELS + 3), INPUTS)
 

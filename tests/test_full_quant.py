@@ -99,6 +99,8 @@ def test_every_device_gets_a_model_that_is_close_to_the_original(device: str) ->
     summary = full(target_device=device).report.summary
     assert summary.cosine_mean > 0.99
     assert not [note for note in summary.notes if "rule" in note]
+    assert (summary.device, bool(summary.toolchain)) == (device, True)
+    assert summary.runs_here == (summary.latency_ratio is not None) == (device == "CPU")
 
 
 def test_ascend_wants_its_flag_and_its_shapes_and_then_works() -> None:

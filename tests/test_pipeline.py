@@ -13,6 +13,7 @@ import pytest
 
 from ptq_lab import demo
 from ptq_lab.errors import SampleError
+from ptq_lab.evaluation import Metric, open_metric
 from ptq_lab.graph import load_model
 from ptq_lab.pipeline import preview, quantize
 from ptq_lab.progress import Step
@@ -168,9 +169,30 @@ def test_a_raised_opset_is_said_and_native_widths_leave_it(tmp_path: Path) -> No
 def test_what_stayed_float_and_warnings_are_in_the_summary(model_file: Path) -> None:
     summary = quantize(model_file, settings(8, skip_quant_node="/c/Conv,/d/Conv")).report.summary
     assert summary.layers_quantized == 0
-    assert summary.left_float == ("skip_quant_node=/c/Conv: 1 weight (540 B) stayed float",)
+    assert summary.left_float == ("nothing was quantized; skip_quant_node=/c/Conv: 1 weight (540 B) stayed float",)
     assert any("'/d/Conv' matches no node" in note for note in summary.notes)
     assert summary.cosine_min == 1.0
+
+
+def test_a_note_on_files_that_are_samples_and_labelled_data_is_given_once(model_file: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    folder.mkdir()
+    for number in range(3):
+        random(1, 6, 6, 3, seed=number).tofile(folder / f"{number}.bin")
+    (folder / "labels.txt").write_text("".join(f"{number}.bin {number}\n" for number in range(3)))
+    metric = open_metric(folder, load_model(model_file).inputs)
+    assert len(metric.notes) == 1
+    judged = Metric(name="constant", function=lambda session: 0.5, notes=metric.notes)
+    notes = quantize(model_file, settings(), samples=folder, evaluate=judged).report.summary.notes
+    assert len([note for note in notes if ".bin files are read as NHWC" in note]) == 1
+
+
+def test_a_result_prints_as_one_line_with_what_it_cost(model_file: Path) -> None:
+    said = repr(quantize(model_file, settings()))
+    assert "\n" not in said
+    assert len(said) < 200
+    for part in ("QuantResult(conv.onnx: WEIGHT_QUANT, 8 bits", " -> ", "cosine 0.99"):
+        assert part in said
 
 
 def test_a_preview_decides_the_same_and_reads_no_weight(model_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ from ptq_lab.errors import ConfigError, ModelError, PlanError
 from ptq_lab.graph import Rules, Skip, find_targets, load_model
 from ptq_lab.plan import QuantPlan, TensorPlan, make_plan, round_weights
 from ptq_lab.progress import Step
-from tests.models import conv_relu, depthwise_batchnorm, gather, matmul, model, node, random, shared
+from tests.models import conv_relu, depthwise_batchnorm, gather, matmul, model, node, random, recurrent, shared
 
 EVERYTHING = Rules(min_channels=0)
 
@@ -103,8 +103,48 @@ def test_an_unknown_tensor_is_refused_with_the_nearest_name() -> None:
     with pytest.raises(PlanError, match=said) as caught:
         plan_for()["bached"]
     assert caught.value.tensor == "bached"
-    with pytest.raises(PlanError, match=said):
-        plan_for().with_bits({"bached": 4})
+
+
+@pytest.mark.parametrize(
+    ("name", "nearest"), [("bached", "batched"), ("/h2/MatMull", "/h2/MatMul"), ("/h9/MatMul", "/h[12]/MatMul")]
+)
+def test_an_unknown_name_for_a_width_is_refused_with_the_nearest_tensor_or_node(name: str, nearest: str) -> None:
+    with pytest.raises(PlanError, match=rf"no tensor or node named '{name}'; did you mean {nearest}\?"):
+        plan_for().with_bits({name: 4})
+
+
+def test_the_name_of_a_node_means_the_weights_it_uses() -> None:
+    assert [entry.bits for entry in plan_for().with_bits({"/h2/MatMul": 3, "a": 4}).entries] == [8, 3, 4]
+    for user in ("/h/MatMul", "/y/MatMul"):  # one weight, two nodes
+        assert plan_for(shared()).with_bits({user: np.int64(5)})["w"].bits == 5
+    lstm = plan_for(recurrent("LSTM"))
+    assert {entry.bits for entry in lstm.with_bits({lstm.entries[0].node: 6}).entries} == {6}
+    assert len(lstm.entries) == 2
+
+
+def test_two_names_of_one_weight_must_agree_on_its_width() -> None:
+    assert plan_for().with_bits({"b": 3, "/h1/MatMul": 3})["b"].bits == 3
+    with pytest.raises(PlanError, match="/h1/MatMul: 4 bits for b, but 3 by another name; name it once"):
+        plan_for().with_bits({"b": 3, "/h1/MatMul": 4})
+
+
+def test_a_width_for_what_stays_float_is_refused_with_the_reason() -> None:
+    plan = plan_for().skipping("/h1/MatMul")
+    for name in ("b", "/h1/MatMul"):
+        with pytest.raises(PlanError, match=rf"{name}: stays float, so it has no width \(taken out of the plan\)"):
+            plan.with_bits({name: 4})
+
+
+@pytest.mark.parametrize("width", ["8", 4.0, True, None, [4], np.float32(4)])
+def test_a_width_that_is_no_whole_number_is_refused(width: object) -> None:
+    for bits, where in ((width, "with_bits"), ({"b": width}, "b")):
+        with pytest.raises(PlanError, match=rf"^{where}: .* is no width; a whole number of bits in 1\.\.16 wanted"):
+            plan_for().with_bits(bits)  # type: ignore[arg-type]
+
+
+def test_patterns_in_a_list_are_refused_with_the_way_to_write_them() -> None:
+    with pytest.raises(PlanError, match=r"skipping: \['a'\] is no pattern; write skipping"):
+        plan_for().skipping(["a"])  # type: ignore[arg-type]
 
 
 def test_skipping_moves_a_weight_to_the_skips_with_its_reason() -> None:

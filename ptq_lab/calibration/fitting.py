@@ -42,7 +42,19 @@ def fit_array(array: NDArray[Any], spec: TensorSpec, *, where: str, hint: str = 
     Traceback (most recent call last):
     ptq_lab.errors.SampleError: sample 0: ids wants int64, but the values are float64 with fractions, e.g. 3.5
     """
+    if not _is_number(spec.dtype):
+        raise SampleError(f"{spec.name}: inputs of type {spec.dtype} are not supported, numbers and bool are")
+    if not _is_number(array.dtype):  # before the shape: that of a text says nothing
+        kind = _KINDS.get(array.dtype.kind, str(array.dtype))
+        example = f", e.g. {array.ravel()[:1].tolist()[0]!r}" if array.size else ""
+        raise SampleError(
+            f"{where}: {spec.name} wants {spec.dtype}, the values are {kind}{example}"
+            "; give numbers, or the folder that holds the files"
+        )
     return _as_type(_with_batch(array, spec, where, hint), spec, where)
+
+
+_KINDS = {"U": "text", "S": "bytes", "O": "Python objects"}
 
 
 def _with_batch(array: NDArray[Any], spec: TensorSpec, where: str, hint: str) -> NDArray[Any]:
@@ -84,11 +96,11 @@ def _is_float(dtype: np.dtype[Any]) -> bool:
     return dtype.kind == "f" or dtype.name == "bfloat16"  # ml_dtypes' kind says only "V"
 
 
+def _is_number(dtype: np.dtype[Any]) -> bool:
+    return _is_float(dtype) or dtype.kind in "iub"
+
+
 def _as_type(array: NDArray[Any], spec: TensorSpec, where: str) -> NDArray[Any]:
-    if not _is_float(array.dtype) and array.dtype.kind not in "iub":
-        raise SampleError(f"{where}: {spec.name} wants {spec.dtype}, the values are {array.dtype}; give numbers")
-    if not _is_float(spec.dtype) and spec.dtype.kind not in "iub":
-        raise SampleError(f"{spec.name}: inputs of type {spec.dtype} are not supported, numbers and bool are")
     if _is_float(array.dtype):
         _check_finite(array, spec, where)
     if array.dtype == spec.dtype:

@@ -63,8 +63,9 @@ def list_samples(folder: Path, input_type: str | None = None) -> Listing:
     chosen = _chosen(folder, files, groups, input_type)
     paths = groups.get(chosen) or [path for path in files if path.suffix.lower() not in SIDE_FILES | KINDS.keys()]
     if not paths:
-        raise SampleError(f"{folder}: holds no {chosen} files, only {_seen(files)}", path=folder)
-    return Listing(folder=folder, kind=chosen, paths=tuple(paths), notes=_notes(folder, files, paths))
+        only = f", only {_seen(files)}" if files else " and no other files"
+        raise SampleError(f"{folder}: holds no {chosen} files{only}", path=folder)
+    return Listing(folder=folder, kind=chosen, paths=tuple(paths), notes=_notes(folder, files, paths, chosen))
 
 
 def _files(folder: Path) -> list[Path]:
@@ -88,20 +89,20 @@ def _chosen(folder: Path, files: list[Path], groups: dict[Kind, list[Path]], inp
         message = f"{folder}: mixes kinds of samples ({counts}); choose by input_type, or use separate folders"
         raise SampleError(message, path=folder)
     subfolders = sum(path.is_dir() for path in folder.iterdir())
-    also = f" and {subfolders} sub-folders, which are not searched" if subfolders else ""
-    raise SampleError(
-        f"{folder}: holds no samples, only {_seen(files)}{also}; images, .bin and .npy files are samples",
-        path=folder,
-    )
+    seen = [_seen(files)] if files else []
+    seen += [f"{subfolders} sub-folders, which are not searched"] if subfolders else []
+    only = f"holds no samples, only {' and '.join(seen)}" if seen else "is empty"
+    raise SampleError(f"{folder}: {only}; images, .bin and .npy files are samples", path=folder)
 
 
 def _seen(files: list[Path]) -> str:
     counts = Counter(path.suffix.lower() or path.name for path in files)
-    return ", ".join(f"{count} {suffix}" for suffix, count in counts.most_common(5)) or "nothing"
+    return ", ".join(f"{count} {suffix}" for suffix, count in counts.most_common(5))
 
 
-def _notes(folder: Path, files: list[Path], taken: list[Path]) -> tuple[str, ...]:
+def _notes(folder: Path, files: list[Path], taken: list[Path], kind: Kind) -> tuple[str, ...]:
     left = [path for path in files if path not in set(taken) and path.name != "labels.txt"]
     if not left:
         return ()
-    return (f"{folder.name}: {len(left)} files are no samples and were left out ({_seen(left)})",)
+    are = "1 file is" if len(left) == 1 else f"{len(left)} files are"
+    return (f"{folder.name}: {are} not read as {kind} and left out ({_seen(left)})",)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -61,8 +62,7 @@ def convert(**flags: Any) -> None:
     if flags["fmk"] != "ONNX":
         message = f"'{flags['fmk']}' is not supported, only ONNX; export the model to ONNX first"
         raise ConfigError([Problem(key="fmk", message=message)])
-    if flags["max_drop"] is not None and flags["evaluate"] is None:
-        raise ConfigError([Problem(key="max-drop", message="needs a metric to watch", hint="add --eval")])
+    _check_gates(flags["min_cosine"], flags["max_drop"], metric=flags["evaluate"] is not None)
     for flag in UNUSED_FLAGS:
         if flags[flag] is not None:
             click.echo(f"note: --{flag} has no meaning for an ONNX model and was not used", err=True)
@@ -106,10 +106,23 @@ def failed_gates(result: QuantResult, min_cosine: float | None, max_drop: float 
     return failed
 
 
+def _check_gates(min_cosine: float | None, max_drop: float | None, *, metric: bool) -> None:
+    """Refuse gates that every result passes, or none."""
+    if min_cosine is not None and not 0 <= min_cosine <= 1:
+        raise ConfigError([Problem(key="min-cosine", message=f"{min_cosine:g} is outside 0..1")])
+    if max_drop is not None and not (max_drop >= 0 and math.isfinite(max_drop)):
+        raise ConfigError([Problem(key="max-drop", message=f"{max_drop:g} is not a number of 0 or more")])
+    if max_drop is not None and not metric:
+        raise ConfigError([Problem(key="max-drop", message="needs a metric to watch", hint="add --eval")])
+
+
 def _configured(path: str | None, overrides: dict[str, str]) -> QuantConfig:
     """Load a file and change single options, or take those options alone."""
     if path is not None:
         return load_config(Path(path), overrides=overrides)
+    if not overrides:
+        hint = "write one with: ptq-lab template weight > c.cfg, and add --configFile=c.cfg"
+        raise ConfigError([Problem(key="configFile", message="no configuration given", hint=hint)])
     sections: dict[str, dict[str, object]] = {}
     for name, value in overrides.items():
         section, _, key = name.rpartition(".")

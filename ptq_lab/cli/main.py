@@ -13,6 +13,7 @@ from ptq_lab import __version__
 from ptq_lab.cli.configs import check, schema, template
 from ptq_lab.cli.convert import convert
 from ptq_lab.cli.demo import demo
+from ptq_lab.config.suggest import closest
 from ptq_lab.errors import PtqLabError
 
 DONE, FAULT, WRONG_INPUT, GATE_FAILED, INTERRUPTED = 0, 1, 2, 3, 130
@@ -39,7 +40,7 @@ def main() -> None:
     except PtqLabError as error:
         code = _say(str(error), WRONG_INPUT)
     except click.ClickException as error:
-        error.show()
+        _plainer(error).show()
         code = WRONG_INPUT
     except (click.Abort, KeyboardInterrupt):
         code = _say("interrupted; nothing was written", INTERRUPTED)
@@ -51,6 +52,20 @@ def main() -> None:
             traceback.print_exc()
         code = _say(f"internal error, please report it: {type(error).__name__}: {error} (-v shows where)", FAULT)
     sys.exit(code)
+
+
+def _plainer(error: click.ClickException) -> click.ClickException:
+    """Return the error; for an unknown flag, with the visible flag that is nearest whatever its case.
+
+    click's own guesses know the hidden flags too, and take another case for another letter.
+    """
+    if not isinstance(error, click.NoSuchOption) or error.ctx is None:
+        return error
+    shown = (option for option in error.ctx.command.get_params(error.ctx) if not getattr(option, "hidden", False))
+    flags = {name.lstrip("-"): name for option in shown for name in option.opts if name.startswith("--")}
+    near = closest(error.option_name.lstrip("-"), flags)
+    hint = f"; did you mean {flags[near]}?" if near else ""
+    return click.NoSuchOption(error.option_name, f"there is no flag {error.option_name}{hint}", ctx=error.ctx)
 
 
 def _say(message: str, code: int) -> int:

@@ -79,13 +79,15 @@ def template_text(shown: Template) -> str:
     >>> template_text(TEMPLATES["dynamic"]).count("\n[dynamic_quant_param]")
     1
     """
-    blocks = ["\n".join(explain(shown.title))]
+    yours = " Lines below EDIT depend on your model and your samples." if shown.edits else ""
+    blocks = ["\n".join(explain(shown.title + yours))]
     for section, keys in shown.options.items():
         group = GROUPS[section]
         lines = [f"[{section}]"]
         for key, value in keys.items():
             declared = group.options()[key]
             lines += about_option(declared, group.default(key))
+            lines += explain(f"EDIT: {shown.edits[key]}.") if key in shown.edits else ()
             default = default_text(declared, group.default(key)) or declared.example
             lines.append(f"{key}={value}" if value is not None else f"# {key}={default}")
         blocks.append("\n".join([*explain(sentence(group.__doc__)), *lines]))

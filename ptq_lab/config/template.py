@@ -7,7 +7,7 @@ keeps them the same.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import resources
 from types import MappingProxyType
 
@@ -16,12 +16,14 @@ from types import MappingProxyType
 class Template:
     """One starting point: its file, what it is for, and which options it shows.
 
-    ``options`` maps sections to keys; a value is written, None shows the default commented out.
+    ``options`` maps sections to keys; a value is written, None shows the default commented out. ``edits`` says of
+    the keys whose value depends on the user's model and files what to put there.
     """
 
     file: str
     title: str
     options: Mapping[str, Mapping[str, str | None]]
+    edits: Mapping[str, str] = field(default_factory=dict)
 
 
 _WEIGHTS: dict[str, str | None] = {"min_quant_weight_size": "0", "min_quant_weight_channel": "16"}
@@ -38,6 +40,14 @@ _IMAGES: dict[str, str | None] = {
     "resize_method": "LINEAR",
     "center_crop_width": None,
     "center_crop_height": None,
+}
+_YOURS = {
+    "calibrate_path": "the name of your model's input, a colon, and the folder of your samples",
+    "calibrate_size": "at most as many as the folder holds",
+    "normalize_mean": "as in the training of your model",
+    "normalize_std": "as in the training of your model",
+    "resize_width": "as wide as your model's input",
+    "resize_height": "as high as your model's input",
 }
 
 TEMPLATES: Mapping[str, Template] = MappingProxyType(
@@ -76,6 +86,7 @@ TEMPLATES: Mapping[str, Template] = MappingProxyType(
         "full": Template(
             file="full_quant.cfg",
             title="Weights and activations in 8 bits, calibrated on samples: integer arithmetic.",
+            edits=_YOURS,
             options={
                 "common_quant_param": {"quant_type": "FULL_QUANT", "bit_num": "8", **_SKIPS},
                 "data_preprocess_param": _IMAGES,

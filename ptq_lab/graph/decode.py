@@ -38,7 +38,9 @@ class GraphWriter:
         self._count = 0
         self.before: ir.Node | None = None
 
-    def node(self, op_type: str, inputs: Sequence[ir.Value | None], attributes: dict[str, Any] | None = None) -> ir.Value:
+    def node(
+        self, op_type: str, inputs: Sequence[ir.Value | None], attributes: dict[str, Any] | None = None
+    ) -> ir.Value:
         """Add a node of one output and return that output."""
         return self.nodes(op_type, inputs, attributes, outputs=1)[0]
 

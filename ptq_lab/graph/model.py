@@ -120,6 +120,8 @@ def load_model(source: str | os.PathLike[str] | onnx.ModelProto | Model) -> Mode
     """
     if isinstance(source, Model):
         return source
+    if not isinstance(source, str | os.PathLike | onnx.ModelProto):
+        raise ModelError(f"model: {type(source).__name__} given; a path, an onnx.ModelProto or a ptq_lab.Model wanted")
     if isinstance(source, onnx.ModelProto):
         proto, label, path = source, "<ModelProto>", None
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from ptq_lab import __version__
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
 
 MAGICS = "QuantizeMagics"
 EXTRA_PACKAGES = {"IPython", "jinja2", "plotly"}
+HELP_ALONE = re.compile(r"\s*%%quantize\s+(-h|--help)\s*")
 
 
 def load_ipython_extension(shell: InteractiveShell) -> None:
@@ -34,6 +36,8 @@ def load_ipython_extension(shell: InteractiveShell) -> None:
         raise MissingExtra(part, "lab") from missing
     shell.register_magics(QuantizeMagics)
     display.install(shell)
+    if _with_body not in shell.input_transformers_cleanup:
+        shell.input_transformers_cleanup.append(_with_body)
     print(f"ptq_lab {__version__}: %%quantize is ready; %%quantize? explains its options")
 
 
@@ -48,3 +52,9 @@ def unload_ipython_extension(shell: InteractiveShell) -> None:
         for name in names:
             shell.magics_manager.magics[kind].pop(name, None)
     display.uninstall(shell)
+    shell.input_transformers_cleanup.remove(_with_body)
+
+
+def _with_body(lines: list[str]) -> list[str]:
+    """Give a cell that only asks for help an empty line below, because IPython runs no cell magic without a body."""
+    return [*lines, "\n"] if HELP_ALONE.fullmatch("".join(lines)) else lines

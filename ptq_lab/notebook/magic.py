@@ -10,6 +10,7 @@ what comes back. The body of the cell goes to the core untouched.
 from __future__ import annotations
 
 import keyword
+import re
 from argparse import Namespace
 from functools import reduce
 from pathlib import Path
@@ -19,6 +20,7 @@ from IPython.core.error import UsageError
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.core.magic import Magics, cell_magic, magics_class
 from IPython.core.magic_arguments import argument, magic_arguments, parse_argstring
+from IPython.utils.text import DollarFormatter
 
 from ptq_lab import pipeline
 from ptq_lab.checking import check
@@ -51,6 +53,7 @@ class QuantizeMagics(Magics):
     @argument("--check", action="store_true", help="Only check the configuration.")
     @argument("--dry-run", dest="dry_run", action="store_true", help="Only show the plan; write nothing.")
     @argument("--quiet", action="store_true", help="Show nothing; the result still goes to NAME.")
+    @argument("-h", "--help", action="store_true", help="Show this text.")
     @cell_magic
     def quantize(self, line: str, cell: str) -> None:
         """Quantize an ONNX model as the INI text in this cell says.
@@ -58,7 +61,10 @@ class QuantizeMagics(Magics):
         The report is shown once. With ``-r NAME`` the result is in ``NAME``, and always in ``_``.
         ``{name}`` and ``$name`` on the first line are replaced by the value of the variable.
         """
-        options = _parse(line)
+        options = self._parse(line)
+        if options.help:
+            print(QuantizeMagics.quantize.parser.format_help())
+            return
         if options.check:
             self._check(options, cell)
             return
@@ -74,6 +80,31 @@ class QuantizeMagics(Magics):
         """The shell that runs the cell; magics are never called without one."""
         assert self.shell is not None
         return self.shell
+
+    def _parse(self, line: str) -> Namespace:
+        try:
+            options: Namespace = parse_argstring(QuantizeMagics.quantize, line)
+        except (UsageError, ValueError) as fault:  # ValueError: a quote that is not closed
+            raise UsageError(f"%%quantize: {fault}; usage: {USAGE}") from None
+        written = {name: _bare(value) for name, value in vars(options).items() if isinstance(value, str)}
+        self._require_values(list(written.values()))
+        vars(options).update(written)
+        if options.result and (not options.result.isidentifier() or keyword.iskeyword(options.result)):
+            raise UsageError(f"%%quantize -r {options.result}: not the name of a variable; usage: {USAGE}")
+        if options.check and (options.dry_run or options.result):
+            raise UsageError(f"%%quantize --check: gives no plan and no result; usage: {USAGE}")
+        return options
+
+    def _require_values(self, values: list[str]) -> None:
+        """Refuse ``{name}``: IPython replaces all names of the line or, if one of them has no value, none."""
+        braces = [value for value in values if "{" in value and "}" in value]
+        for name in re.findall(r"\{[^{}]*\}", " ".join(braces)):
+            try:
+                DollarFormatter().vformat(name, (), self.ipython.user_ns)
+            except Exception:  # whatever the expression in the braces raises
+                raise UsageError(f"%%quantize: {name} has no value; is it defined, and spelled like this?") from None
+        if braces:
+            raise UsageError(f"%%quantize: {braces[0]} cannot be replaced by a value; check the braces of this line")
 
     def _check(self, options: Namespace, cell: str) -> None:
         problems = check(cell, self._resolve(options.model) if options.model else None)
@@ -122,28 +153,9 @@ class QuantizeMagics(Magics):
             return name  # model.onnx, misspelt, beside a variable called model
 
 
-def _parse(line: str) -> Namespace:
-    try:
-        options: Namespace = parse_argstring(QuantizeMagics.quantize, line)
-    except (UsageError, ValueError) as fault:  # ValueError: a quote that is not closed
-        raise UsageError(f"%%quantize: {fault}; usage: {USAGE}") from None
-    for name, value in vars(options).items():
-        if isinstance(value, str):
-            setattr(options, name, _plain(value))
-    if options.result and (not options.result.isidentifier() or keyword.iskeyword(options.result)):
-        raise UsageError(f"%%quantize -r {options.result}: not the name of a variable; usage: {USAGE}")
-    if options.check and (options.dry_run or options.result):
-        raise UsageError(f"%%quantize --check: gives no plan and no result; usage: {USAGE}")
-    return options
-
-
-def _plain(value: str) -> str:
-    """Return a value without its quotes, and refuse ``{name}``, which IPython replaces unless it cannot."""
-    if len(value) > 1 and value[0] == value[-1] and value[0] in "\"'":
-        value = value[1:-1]
-    if "{" in value and "}" in value:
-        raise UsageError(f"%%quantize: {value} has no value; is it defined, and spelled like this?")
-    return value
+def _bare(value: str) -> str:
+    """Return a value without the quotes around it."""
+    return value[1:-1] if len(value) > 1 and value[0] == value[-1] and value[0] in "\"'" else value
 
 
 def _is_there(name: str) -> bool:

@@ -102,6 +102,9 @@ def build_report(
         onnxruntime_required=required_onnxruntime(plan, quantized.opset),
         seconds=seconds,
         activations=len(plan.activations),
+        device=done.device.get("target_device", ""),
+        toolchain=done.device.get("toolchain", ""),
+        runs_here=done.runs_here,
         **_execution(integers),
     )
     if integers is None:
@@ -153,12 +156,12 @@ def layer_rows(plan: QuantPlan, read: Callable[[str], NDArray[np.float32]]) -> T
 
 
 def left_float(plan: QuantPlan) -> tuple[str, ...]:
-    """Say in one sentence per setting what it left in float, biggest first.
+    """Say in one sentence per setting what it left in float, biggest first; that it was everything, before all else.
 
     Examples
     --------
     >>> left_float(QuantPlan(()))
-    ()
+    ('nothing was quantized; the model has no weight of a known operator',)
     """
     weights = [skip for skip in plan.skips if skip.bytes]  # two activations multiplied have no weight to speak of
     groups = groupby(sorted(weights, key=_cause), key=_cause)
@@ -169,6 +172,9 @@ def left_float(plan: QuantPlan) -> tuple[str, ...]:
         size = sum(skip.bytes for skip in skips)
         noun = "weight" if len(skips) == 1 else "weights"
         sentences.append(f"{cause}: {len(skips)} {noun} ({format_bytes(size)}) stayed float")
+    if not plan.entries and not plan.activations:
+        first, *others = sentences or ["the model has no weight of a known operator"]
+        return (f"nothing was quantized; {first}", *others)
     return tuple(sentences)
 
 

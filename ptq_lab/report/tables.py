@@ -265,6 +265,10 @@ class Summary:
         Time of one inference over that of the original, on one sample and one thread.
     kernel_notes : tuple of str
         Why layers do not run as integer kernels, and which ones onnxruntime quantized unasked.
+    device, toolchain : str
+        What activations were quantized for, and what compiles the file for it; empty if only weights were.
+    runs_here : bool
+        Whether onnxruntime's own kernels and speed say something about the device.
     """
 
     model: str
@@ -292,6 +296,9 @@ class Summary:
     activations: int = 0
     latency_ratio: float | None = None
     kernel_notes: tuple[str, ...] = ()
+    device: str = ""
+    toolchain: str = ""
+    runs_here: bool = True
 
     @property
     def compression_ratio(self) -> float:
@@ -348,6 +355,22 @@ class Report:
         if path is not None:
             Path(path).write_text(text + "\n", encoding="utf-8")
         return text
+
+    def to_csv(self, path: str | Path) -> None:
+        """Write the table of layers as CSV; ``outputs`` and ``activations`` have a ``to_csv`` of their own.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> from ptq_lab import demo, quantize
+        >>> digits = demo.load("digits_cnn")
+        >>> report = quantize(digits.model_path, digits.config_path).report
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     report.to_csv(f"{folder}/layers.csv")
+        ...     print(Path(f"{folder}/layers.csv").read_text().splitlines()[0])
+        node,op_type,tensor,shape,bits,granularity,storage,bytes_before,bytes_after,relative_error,sqnr_db,reason
+        """
+        self.layers.to_csv(path)
 
     def to_html(self, path: str | Path) -> Path:
         """Write one self-contained, offline HTML page with tables and charts; needs the ``lab`` extra."""

@@ -74,7 +74,8 @@ def render_text(report: Report, *, written_to: str = "", max_layers: int | None 
 def title(summary: Summary) -> str:
     """Return which model was quantized and how, e.g. ``"m.onnx: WEIGHT_QUANT, 8 bits"``."""
     bits = f"{summary.bits} bits" if summary.bits else "mixed bits"
-    return f"{summary.model}: {summary.quant_type}, {bits}"
+    device = "" if summary.runs_here else f" for {summary.device}"
+    return f"{summary.model}: {summary.quant_type}{device}, {bits}"
 
 
 def left_float(report: Report) -> tuple[str, ...]:
@@ -100,6 +101,20 @@ def left_float(report: Report) -> tuple[str, ...]:
     return (f"{summary.layers - summary.layers_quantized} of {summary.layers} weight tensors",)
 
 
+def brief(summary: Summary) -> str:
+    """Return a run in one line: model, kind, sizes, agreement.
+
+    Examples
+    --------
+    >>> from ptq_lab.report.tables import Summary
+    >>> brief(Summary(model="m", quant_type="WEIGHT_QUANT", bits=8, bytes_before=1000, bytes_after=400, layers=1,
+    ...               layers_quantized=1, cosine_mean=0.99, cosine_min=0.98, sqnr_db=18.0, compared_on="",
+    ...               seconds={}))
+    'm: WEIGHT_QUANT, 8 bits; 1.00 kB -> 400 B, 2.50 times smaller; cosine 0.990000 mean, 0.980000 min; SQNR 18.0 dB'
+    """
+    return "; ".join(part for part in (title(summary), _sizes(summary), _agreement(summary)) if part)
+
+
 def facts(summary: Summary, written_to: str = "") -> tuple[tuple[str, str], ...]:
     """Return label and text of every fact of a run, in reading order, without those not measured."""
     required = ""
@@ -110,6 +125,7 @@ def facts(summary: Summary, written_to: str = "") -> tuple[tuple[str, str], ...]
     every = (
         ("size", _sizes(summary)),
         ("layers", f"{summary.layers_quantized} of {summary.layers} weight tensors quantized"),
+        ("device", _device(summary)),
         ("int8", _integers(summary)),
         ("latency", _latency(summary)),
         ("output", _agreement(summary)),
@@ -240,6 +256,12 @@ def _metric(summary: Summary) -> str:
         return ""
     change = "unchanged" if drop == 0 else f"{abs(drop):.4f} {'lost' if drop > 0 else 'gained'}"
     return f"{summary.metric_before:.4f} -> {summary.metric_after:.4f}, {change}"
+
+
+def _device(summary: Summary) -> str:
+    if summary.runs_here:
+        return ""
+    return f"written for {summary.device}: {summary.toolchain}; not run on it, so int8 layers and latency are not known"
 
 
 def _integers(summary: Summary) -> str:

@@ -198,9 +198,19 @@ def test_other_files_are_left_out_with_a_note(tmp_path: Path) -> None:
     save_each(tmp_path / "mine", VALUES)
     (tmp_path / "mine" / "recipe.md").write_text("x")
 
-    assert open_samples(tmp_path / "mine", [spec()]).notes == (
-        "mine: 1 files are no samples and were left out (1 .md)",
-    )
+    assert open_samples(tmp_path / "mine", [spec()]).notes == ("mine: 1 file is not read as NPY and left out (1 .md)",)
+
+
+def test_samples_of_another_kind_than_the_one_asked_for_are_left_out_with_a_note(tmp_path: Path) -> None:
+    folder = tmp_path / "mixed"
+    save_each(folder, VALUES)
+    for number, row in enumerate(VALUES):
+        row.astype(np.float32).tofile(folder / f"{number}.bin")
+
+    samples = open_samples(folder, [spec()], preprocess=Preprocessing(input_type="BIN"))
+
+    assert samples.notes == (f"mixed: {len(VALUES)} files are not read as BIN and left out ({len(VALUES)} .npy)",)
+    assert len(samples) == len(VALUES)
 
 
 def test_several_inputs_are_paired_by_their_sorted_position(tmp_path: Path) -> None:

@@ -186,3 +186,57 @@ def test_a_file_where_the_report_folder_should_be_is_found_before_any_work(
     )
     assert (said.code, said.err) == (2, "ptq-lab: plain: is a file, and --report wants a folder\n")
     assert not (tmp_path / "small.onnx").exists()
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [("--modelfile", "--modelFile"), ("--OUTPUTFILE", "--outputFile"), ("--min-cosin", "--min-cosine")],
+)
+def test_an_unknown_flag_is_answered_with_the_nearest_visible_one_whatever_its_case(
+    run: Run, written: str, meant: str
+) -> None:
+    said = run("convert", f"{written}=m.onnx")
+    assert said.code == 2
+    assert f"there is no flag {written}; did you mean {meant}?" in said.err
+    assert "--device" not in said.err
+
+
+def test_an_unknown_flag_that_resembles_none_gets_no_guess(run: Run) -> None:
+    said = run("convert", "--zzz=1")
+    assert said.code == 2
+    assert said.err.endswith("there is no flag --zzz\n")
+
+
+@pytest.mark.parametrize(
+    ("gate", "expected"),
+    [
+        ("--min-cosine=5", "min-cosine: 5 is outside 0..1"),
+        ("--min-cosine=-0.5", "min-cosine: -0.5 is outside 0..1"),
+        ("--min-cosine=nan", "min-cosine: nan is outside 0..1"),
+        ("--max-drop=-1", "max-drop: -1 is not a number of 0 or more"),
+        ("--max-drop=inf", "max-drop: inf is not a number of 0 or more"),
+    ],
+)
+def test_a_gate_that_makes_no_sense_is_refused_before_any_work(
+    run: Run, digits: Demo, eight_bits: Path, tmp_path: Path, gate: str, expected: str
+) -> None:
+    said = run(
+        "convert",
+        f"--modelFile={digits.model_path}",
+        "--outputFile=small.onnx",
+        f"--configFile={eight_bits}",
+        f"--eval={digits.eval_path}",
+        gate,
+    )
+    assert (said.code, said.err) == (2, f"ptq-lab: {expected}\n")
+    assert not (tmp_path / "small.onnx").exists()
+
+
+def test_without_a_configuration_the_message_says_where_to_get_one(run: Run, digits: Demo, tmp_path: Path) -> None:
+    said = run("convert", f"--modelFile={digits.model_path}", "--outputFile=small.onnx")
+    assert said.code == 2
+    assert said.err.count("\n") == 1
+    assert "no configuration given" in said.err
+    assert "ptq-lab template weight > c.cfg" in said.err
+    assert "--configFile=c.cfg" in said.err
+    assert not list(tmp_path.iterdir())

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import jsonschema  # type: ignore[import-untyped]
@@ -63,6 +64,22 @@ def test_an_option_says_what_and_when_in_sentences_and_can_show_a_value(section:
     assert declared.kind.read(declared.kind.write(value)) == value
     if default not in (None, ()):
         assert value == default
+
+
+def test_the_template_for_full_quantization_marks_what_the_user_must_edit() -> None:
+    lines = template("full").splitlines()
+    marked = [after.partition("=")[0] for line, after in pairwise(lines) if "# EDIT: " in line]
+    assert marked == [
+        "calibrate_path",
+        "calibrate_size",
+        "normalize_mean",
+        "normalize_std",
+        "resize_width",
+        "resize_height",
+    ]
+    assert "EDIT" in lines[0]
+    for kind in ("weight", "mixed", "dynamic"):
+        assert "EDIT" not in template(kind)
 
 
 def test_the_schema_is_a_schema_made_of_json_alone() -> None:

@@ -60,6 +60,13 @@ def test_every_fact_of_the_summary_is_there(made: Any) -> None:
         assert said in words
 
 
+def test_a_file_for_another_device_names_it_and_says_that_it_was_not_run_there(made: Any) -> None:
+    there = made.report(device="NVGPU", toolchain="TensorRT, explicit quantization", runs_here=False)
+    words = Outline(report_html(there)).words
+    assert "WEIGHT_QUANT for NVGPU, 8 bits" in words
+    assert "written for NVGPU: TensorRT, explicit quantization; not run on it" in words
+
+
 @pytest.mark.parametrize("field", ["node", "tensor", "op_type", "storage", "granularity"])
 def test_names_from_the_model_cannot_become_markup(made: Any, field: str) -> None:
     html = report_html(made.report([made.layer(0, **{field: '"><script>alert(1)</script>'})]))

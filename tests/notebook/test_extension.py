@@ -35,9 +35,10 @@ def test_loading_says_one_line_with_the_version(shell: Any) -> None:
 
 
 def test_unloading_takes_back_the_magic_and_every_formatter(shell: Any) -> None:
-    with_it = printers(shell)
+    with_it, rewriters = printers(shell), list(shell.input_transformers_cleanup)
     shell.outputs_of("%unload_ext ptq_lab")
     without = printers(shell)
+    assert len(shell.input_transformers_cleanup) == len(rewriters) - 1
     assert "quantize" not in shell.magics_manager.magics["cell"]
     assert "QuantizeMagics" not in shell.magics_manager.registry
     assert {kind.__name__ for kind in with_it["text/html"] - without["text/html"]} == {
@@ -50,9 +51,10 @@ def test_unloading_takes_back_the_magic_and_every_formatter(shell: Any) -> None:
 
 
 def test_reloading_leaves_one_magic_and_the_same_formatters(shell: Any, cell: Any) -> None:
-    before = printers(shell)
+    before, rewriters = printers(shell), list(shell.input_transformers_cleanup)
     shell.outputs_of("%reload_ext ptq_lab")
     assert printers(shell) == before
+    assert shell.input_transformers_cleanup == rewriters
     assert len(shell.outputs_of(cell("demo.model_path"))) == 3
 
 

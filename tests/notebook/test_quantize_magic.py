@@ -125,7 +125,11 @@ def test_dry_run_shows_the_plan_and_writes_nothing(shell: Any, cell: Any, tmp_pa
         ("m.onnx -r class", "not the name of a variable"),
         ("'m.onnx", "quotation"),
         ("--check -r result", "--check"),
-        ("{missing.path}", "has no value"),
+        ("{missing.path}", r"\{missing\.path\} has no value"),
+        ("{demo.model_path} --samples {missing}", r": \{missing\} has no value"),
+        ("{demo.model_path} --samples {value}", r": \{value\} has no value"),
+        ("{demo.model_path} --samples 'a{b'", "cannot be replaced by a value; check the braces"),
+        ("{missing}/{demo.name}.onnx --samples {demo.calib_path}", r": \{missing\} has no value"),
     ],
 )
 def test_a_wrong_first_line_is_one_line_that_says_what_is_wrong(shell: Any, cell: Any, line: str, says: str) -> None:
@@ -137,6 +141,13 @@ def test_a_wrong_first_line_is_one_line_that_says_what_is_wrong(shell: Any, cell
 def test_a_missing_model_is_the_error_of_the_core(shell: Any, cell: Any) -> None:
     with pytest.raises(ModelError, match=r"missing\.onnx"):
         shell.outputs_of(cell("missing.onnx"))
+
+
+@pytest.mark.parametrize("text", ["%%quantize -h", "%%quantize --help\n", "%%quantize m.onnx -h\n[section]\n"])
+def test_asking_for_help_shows_the_options_with_and_without_a_body(shell: Any, text: str) -> None:
+    [output] = shell.outputs_of(text)
+    for said in ("%quantize", "--samples", "Quantize an ONNX model", "Only show the plan"):
+        assert said in output.data["text/plain"]
 
 
 def test_the_help_lists_every_option(shell: Any) -> None:

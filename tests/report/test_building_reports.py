@@ -17,6 +17,7 @@ from ptq_lab.pipeline import quantize
 from ptq_lab.plan import QuantPlan, make_plan
 from ptq_lab.report.build import layer_rows, left_float, overall
 from ptq_lab.report.tables import LayerRow, OutputRow, Report, Table
+from ptq_lab.report.text import left_float as left_float_lines
 from tests.models import Tiny, depthwise_batchnorm, matmul, model, node, random
 
 
@@ -104,8 +105,32 @@ def test_one_sentence_per_setting_says_what_it_left_in_float_the_biggest_first()
     found = find_targets(load_model(proto), Rules(skip=("/h?/*",)))
     sentences = left_float(make_plan(found, bits=8))
     assert len(sentences) == 2
-    assert sentences[0].startswith("skip_quant_node=/h?/*: 2 weights (11.2 ")
+    assert sentences[0].startswith("nothing was quantized; skip_quant_node=/h?/*: 2 weights (11.2 ")
     assert sentences[1].startswith("min_quant_weight_channel=16: 1 weight (1.6")
+
+
+def test_that_nothing_was_quantized_is_said_first_with_the_setting_behind_it() -> None:
+    report, _ = report_of(matmul(), skip_quant_node="*")
+    assert left_float_lines(report)[0].startswith("nothing was quantized; skip_quant_node=*: 3 weights (")
+    settings = {"skip_quant_node": "/h1/MatMul", "min_quant_weight_channel": 50}
+    first, *others = report_of(matmul(), **settings)[0].summary.left_float
+    assert first.startswith("nothing was quantized; min_quant_weight_channel=50: 2 weights")
+    assert [line.partition(":")[0] for line in others] == ["skip_quant_node=/h1/MatMul"]
+    partly, _ = report_of(matmul(), skip_quant_node="/h1/MatMul")
+    assert "nothing" not in " ".join(partly.summary.left_float)
+
+
+def test_a_model_without_weights_is_told_from_one_that_is_quantized_whole() -> None:
+    proto = model([node("Relu", ["x"], ["y"])], {"x": (1, 3)}, ["y"], {}, opset=18)
+    report, _ = report_of(Tiny(proto=proto, feeds={}, weights={}))
+    assert left_float_lines(report) == ("nothing was quantized; the model has no weight of a known operator",)
+
+
+def test_the_csv_of_a_report_is_its_table_of_layers(tmp_path: Path) -> None:
+    report, _ = report_of(matmul())
+    report.to_csv(tmp_path / "report.csv")
+    report.layers.to_csv(tmp_path / "layers.csv")
+    assert (tmp_path / "report.csv").read_text() == (tmp_path / "layers.csv").read_text()
 
 
 def test_a_summary_of_no_outputs_is_perfect_and_of_several_the_worst() -> None:

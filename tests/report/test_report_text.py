@@ -61,6 +61,16 @@ def test_what_stayed_float_and_the_setting_behind_it_come_before_every_number() 
     assert text.index(said) < text.index("4.12 MB") < text.index("cosine")
 
 
+def test_a_file_for_another_device_names_it_and_says_that_it_was_not_run_there() -> None:
+    there = report([layer("a")], device="NVGPU", toolchain="TensorRT, explicit quantization", runs_here=False)
+    words = " ".join(render_text(there).split())
+    assert words.startswith("tiny.onnx: WEIGHT_QUANT for NVGPU, 8 bits")
+    assert "written for NVGPU: TensorRT, explicit quantization; not run on it" in words
+    here = render_text(report([layer("a")], device="CPU", toolchain="onnxruntime"))
+    assert "CPU" not in here
+    assert "not run" not in here
+
+
 def test_reasons_of_layers_are_counted_where_the_summary_has_no_sentence() -> None:
     made = report([in_float("a", "too small"), layer("b"), in_float("c", "too small"), in_float("d", "skipped")])
     assert left_float(made) == ("2 of 4 weight tensors: too small", "1 of 4 weight tensors: skipped")
