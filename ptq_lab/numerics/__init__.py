@@ -15,6 +15,7 @@ from ptq_lab.numerics.affine import (
 )
 from ptq_lab.numerics.histogram import Histogram, count_magnitudes, count_values
 from ptq_lab.numerics.kl import kl_threshold
+from ptq_lab.numerics.loss import weight_error
 from ptq_lab.numerics.packing import pack_bits, pack_lanes, split_width, unpack_bits, unpack_lanes
 from ptq_lab.numerics.ranges import METHODS, NEEDS, TensorStatistics, choose_range
 from ptq_lab.numerics.similarity import cosine, relative_error, sqnr_db
@@ -46,4 +47,5 @@ __all__ = [
     "sqnr_db",
     "unpack_bits",
     "unpack_lanes",
+    "weight_error",
 ]

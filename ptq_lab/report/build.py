@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptq_lab.graph import Model, Skip, required_onnxruntime
-from ptq_lab.numerics import TensorStatistics, dequantize_weight, relative_error
+from ptq_lab.numerics import TensorStatistics, weight_error
 from ptq_lab.plan import QuantPlan, TensorPlan
 from ptq_lab.report.activations import activation_rows
 from ptq_lab.report.compare import Measured
@@ -194,7 +194,7 @@ def in_graph_order(rows: Iterable[LayerRow], nodes: Iterable[str]) -> Table[Laye
 
 def _quantized_row(entry: TensorPlan, values: NDArray[np.float32]) -> LayerRow:
     assert entry.weight is not None  # the pipeline rounds before it reports
-    error = relative_error(values, dequantize_weight(entry.weight))
+    error = weight_error(values, entry.weight)
     return LayerRow(
         node=entry.node,
         op_type=entry.op_type,
