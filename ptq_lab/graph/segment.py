@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import onnx_ir as ir
 
-from ptq_lab.graph.fold import drop_unused
 from ptq_lab.graph.model import Model
 
 
@@ -27,30 +26,17 @@ def cut_segment(model: Model, sources: Sequence[str], outputs: Sequence[str]) ->
     Model
         Its inputs are those of `sources` (and of the model) that it really reads.
     """
-    segment = model.clone()
-    graph = segment.graph
-    values = {value.name or "": value for node in graph for value in node.outputs}
-    for name in sources:
-        if name in values:
-            _feed(graph, values[name], name)
-    wanted = [values[name] for name in outputs]
-    graph.outputs.clear()
-    graph.outputs.extend(wanted)
-    for node in reversed(list(graph)):
-        if not any(value.uses() or value.is_graph_output() for value in node.outputs):
-            graph.remove(node, safe=True)
-    drop_unused(graph)
+    makers = {value.name or "": value for node in model.graph for value in node.outputs}
+    starts = [name for name in sources if name in makers]
+    given = [value.name or "" for value in model.graph.inputs]
+    graph = ir.convenience.extract(model.graph, [*given, *starts], list(outputs))
     for value in [value for value in graph.inputs if not value.uses()]:
         graph.inputs.remove(value)
-    return segment
-
-
-def _feed(graph: ir.Graph, value: ir.Value, name: str) -> None:
-    dtype = value.dtype or _dtype_of(value)
-    fed = ir.Value(name=f"{name}.fed", type=ir.TensorType(dtype), shape=value.shape)
-    value.replace_all_uses_with(fed)
-    value.name, fed.name = f"{name}.made", name
-    graph.inputs.append(fed)
+    for value in graph.inputs:
+        if value.dtype is None and value.name in makers:
+            value.type = ir.TensorType(_dtype_of(makers[value.name]))
+    functions = [function.clone() for function in model.ir_model.functions.values()]
+    return Model(ir.Model(graph, ir_version=model.ir_model.ir_version, functions=functions), model.label)
 
 
 def _dtype_of(value: ir.Value) -> ir.DataType:
