@@ -141,7 +141,7 @@ def test_few_samples_are_remarked() -> None:
 
 
 def test_agreement_on_calibration_data_is_called_that() -> None:
-    assert full().report.summary.compared_on == "32 samples of calib.npz (used for calibration too)"
+    assert full().report.summary.compared_on == "16 samples of calib.npz (used for calibration too)"
 
 
 def test_a_preview_names_every_layer_without_calibrating() -> None:
