@@ -1,8 +1,8 @@
-"""A piece of a graph as a model of its own: from some tensors to others."""
+"""A piece of a graph as a model of its own: from some tensors to others; or all of it, cut open in between."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import onnx_ir as ir
 
@@ -37,6 +37,30 @@ def cut_segment(model: Model, sources: Sequence[str], outputs: Sequence[str]) ->
             value.type = ir.TensorType(_dtype_of(makers[value.name]))
     functions = [function.clone() for function in model.ir_model.functions.values()]
     return Model(ir.Model(graph, ir_version=model.ir_model.ir_version, functions=functions), model.label)
+
+
+def cut_open(model: Model, codes: Mapping[str, ir.DataType]) -> Model:
+    """Return a copy in which some inner tensors are made as before, but read from inputs of the graph.
+
+    Parameters
+    ----------
+    model : Model
+        Not changed.
+    codes : mapping of str to onnx_ir.DataType
+        Tensor to its element type; the input that stands for it is called :func:`given_name`.
+    """
+    opened = model.clone()
+    values = {value.name or "": value for node in opened.graph for value in node.outputs}
+    for name, dtype in codes.items():
+        given = ir.Value(name=given_name(name), type=ir.TensorType(dtype), shape=values[name].shape)
+        values[name].replace_all_uses_with(given)
+        opened.graph.inputs.append(given)
+    return opened
+
+
+def given_name(tensor: str) -> str:
+    """Return what the input is called that stands for an inner tensor."""
+    return f"{tensor}.given"
 
 
 def _dtype_of(value: ir.Value) -> ir.DataType:
