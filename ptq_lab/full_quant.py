@@ -25,12 +25,14 @@ from ptq_lab.report.compare import measure
 from ptq_lab.route import Quantized
 from ptq_lab.search.bias_correction import correct_biases
 from ptq_lab.search.equalize import Equalized, equalize, scale_statistics
+from ptq_lab.search.local_correction import correct_biases_locally
 from ptq_lab.search.smooth import Smoothed, smooth_for_output
 
 Look = Callable[..., Mapping[str, TensorStatistics]]  # collect_statistics with its providers
 
 INPUT_SAMPLES = 8
 JUDGE_SAMPLES = 32
+CORRECTIONS = {"SEQUENTIAL": correct_biases, "LOCAL": correct_biases_locally}
 FEW = 10  # calibration samples below which agreement on them says nothing
 RECOMMENDED = range(100, 501)  # calibration samples, by the document
 
@@ -175,7 +177,8 @@ def _calibrated(decided: Decided, asked: Asked, samples: Samples, method: str, p
     correct, why_not = device.decide("bias_correction", wanted=wanted)
     if correct:
         few = list(samples.take(asked.effort.correction_samples))
-        plan = correct_biases(plan, decided.model, few, progress=progress)
+        corrects = CORRECTIONS[config.lab.bias_correction_mode]
+        plan = corrects(plan, decided.model, few, progress=progress)
     return Quantized(
         plan=plan,
         model=apply_int8(decided.model, plan, device.form),

@@ -40,7 +40,7 @@ from ptq_lab.weight_quant import decide_weights, quantize_weights
 
 _log = logging.getLogger(__name__)
 
-COMPARE_SAMPLES = 32  # of calibration data, the last ones: bias correction is fitted to the first
+COMPARE_SAMPLES = 16  # of calibration data, the last ones: bias correction is fitted to the first
 
 Config = str | Path | Mapping[str, Mapping[str, object]] | QuantConfig
 Source = str | os.PathLike[str] | onnx.ModelProto | Model

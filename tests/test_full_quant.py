@@ -64,6 +64,19 @@ def test_bias_correction_brings_the_outputs_closer() -> None:
     assert with_it.sqnr_db > without.sqnr_db
 
 
+def test_local_correction_helps_less_than_the_sequential_one_and_more_than_none() -> None:
+    signals = [
+        full(**options).report.summary.sqnr_db
+        for options in (
+            {"bias_correction": False},
+            {"lab": {"bias_correction_mode": "LOCAL"}},
+            {"lab": {"bias_correction_mode": "SEQUENTIAL"}},
+        )
+    ]
+    assert signals == sorted(signals)
+    assert len(set(signals)) == 3
+
+
 def test_each_range_method_gives_ranges_of_its_own() -> None:
     ranges = {}
     for method in ("MAX_MIN", "KL", "REMOVAL_OUTLIER"):
@@ -143,7 +156,7 @@ def test_few_samples_are_remarked() -> None:
 
 
 def test_agreement_on_calibration_data_is_called_that() -> None:
-    assert full().report.summary.compared_on == "32 samples of calib.npz (used for calibration too)"
+    assert full().report.summary.compared_on == "16 samples of calib.npz (used for calibration too)"
 
 
 def test_a_preview_names_every_layer_without_calibrating() -> None:

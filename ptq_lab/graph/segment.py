@@ -1,12 +1,11 @@
-"""A piece of a graph as a model of its own: from some tensors to others."""
+"""A piece of a graph as a model of its own: from some tensors to others; or all of it, cut open in between."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import onnx_ir as ir
 
-from ptq_lab.graph.fold import drop_unused
 from ptq_lab.graph.model import Model
 
 
@@ -27,30 +26,41 @@ def cut_segment(model: Model, sources: Sequence[str], outputs: Sequence[str]) ->
     Model
         Its inputs are those of `sources` (and of the model) that it really reads.
     """
-    segment = model.clone()
-    graph = segment.graph
-    values = {value.name or "": value for node in graph for value in node.outputs}
-    for name in sources:
-        if name in values:
-            _feed(graph, values[name], name)
-    wanted = [values[name] for name in outputs]
-    graph.outputs.clear()
-    graph.outputs.extend(wanted)
-    for node in reversed(list(graph)):
-        if not any(value.uses() or value.is_graph_output() for value in node.outputs):
-            graph.remove(node, safe=True)
-    drop_unused(graph)
+    makers = {value.name or "": value for node in model.graph for value in node.outputs}
+    starts = [name for name in sources if name in makers]
+    given = [value.name or "" for value in model.graph.inputs]
+    graph = ir.convenience.extract(model.graph, [*given, *starts], list(outputs))
     for value in [value for value in graph.inputs if not value.uses()]:
         graph.inputs.remove(value)
-    return segment
+    for value in graph.inputs:
+        if value.dtype is None and value.name in makers:
+            value.type = ir.TensorType(_dtype_of(makers[value.name]))
+    functions = [function.clone() for function in model.ir_model.functions.values()]
+    return Model(ir.Model(graph, ir_version=model.ir_model.ir_version, functions=functions), model.label)
 
 
-def _feed(graph: ir.Graph, value: ir.Value, name: str) -> None:
-    dtype = value.dtype or _dtype_of(value)
-    fed = ir.Value(name=f"{name}.fed", type=ir.TensorType(dtype), shape=value.shape)
-    value.replace_all_uses_with(fed)
-    value.name, fed.name = f"{name}.made", name
-    graph.inputs.append(fed)
+def cut_open(model: Model, codes: Mapping[str, ir.DataType]) -> Model:
+    """Return a copy in which some inner tensors are made as before, but read from inputs of the graph.
+
+    Parameters
+    ----------
+    model : Model
+        Not changed.
+    codes : mapping of str to onnx_ir.DataType
+        Tensor to its element type; the input that stands for it is called :func:`given_name`.
+    """
+    opened = model.clone()
+    values = {value.name or "": value for node in opened.graph for value in node.outputs}
+    for name, dtype in codes.items():
+        given = ir.Value(name=given_name(name), type=ir.TensorType(dtype), shape=values[name].shape)
+        values[name].replace_all_uses_with(given)
+        opened.graph.inputs.append(given)
+    return opened
+
+
+def given_name(tensor: str) -> str:
+    """Return what the input is called that stands for an inner tensor."""
+    return f"{tensor}.given"
 
 
 def _dtype_of(value: ir.Value) -> ir.DataType:

@@ -80,7 +80,9 @@ def _along(sums: NDArray[np.float32], size: int, axis: int, steps: int, window: 
         skipped = (stride - 1 - first) // stride if first < 0 else 0  # positions in the padding in front
         last = min(steps, -(-(size - first) // stride))
         visited = slice(first + skipped * stride, first + (last - 1) * stride + 1, stride)
-        parts.append(sums[:, :, visited].sum(axis=2) if last > skipped else np.zeros_like(sums[:, :, 0]))
+        # einsum adds short rows several times faster than sum does, and like it always in the same order
+        seen = np.einsum("abi...->ab...", sums[:, :, visited]) if last > skipped else np.zeros_like(sums[:, :, 0])
+        parts.append(seen)
     return np.stack(parts, axis=-1)
 
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from ptq_lab.graph import Model
 from ptq_lab.numerics import cosine, sqnr_db
+from ptq_lab.numerics.similarity import dot
 from ptq_lab.progress import Progress, Step, silent
 from ptq_lab.report.tables import OutputRow, Table
 from ptq_lab.runtime import CPU, Feeds, open_session, run_session
@@ -94,8 +95,8 @@ class _Agreement:
         similarity = min(cosine(x, y), 1.0)
         self.cosine_sum += similarity
         self.cosine_min = min(self.cosine_min, similarity)
-        self.signal += float(x @ x)
-        self.noise += float(error @ error)
+        self.signal += dot(x, x)
+        self.noise += dot(error, error)
         self.worst = max(self.worst, float(np.abs(error).max(initial=0.0)))
 
     def row(self, output: str) -> OutputRow:

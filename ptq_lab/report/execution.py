@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 from collections.abc import Sequence
@@ -16,6 +17,8 @@ from ptq_lab.runtime import CPU, Feeds, open_session, optimized_model, run_sessi
 
 PAIRS = 15
 _FEWEST, _SHORTEST, _LONGEST = 3, 0.25, 5.0  # pairs; seconds: small models get more pairs, large ones fewer
+_LEAST_SPREAD, _ENOUGH = 9, 0.1  # pairs from which their spread says something; seconds
+_UNCERTAIN = 0.02  # of the median: what may be left of the doubt
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,7 +88,8 @@ def latency_ratio(
     providers : sequence of str
         onnxruntime execution providers.
     pairs : int
-        More if they take less than a quarter of a second; fewer, but at least 3, if more than five seconds.
+        More if they take less than a quarter of a second; fewer, but at least 3, if more than five seconds, and fewer,
+        but at least 9 and a tenth of a second, if they agree.
     """
     sessions = [open_session(model, providers=providers, threads=1) for model in (before, after)]
     for session in sessions:
@@ -93,12 +97,20 @@ def latency_ratio(
     ratios: list[float] = []
     start = time.perf_counter()
     while (took := time.perf_counter() - start) < _LONGEST or len(ratios) < _FEWEST:
-        if len(ratios) >= pairs and took >= _SHORTEST:
+        if (len(ratios) >= pairs and took >= _SHORTEST) or (took >= _ENOUGH and _agree(ratios)):
             break
         order = (0, 1) if len(ratios) % 2 == 0 else (1, 0)
         times = {index: _seconds(sessions[index], feeds) for index in order}
         ratios.append(times[1] / times[0])
     return statistics.median(ratios)
+
+
+def _agree(ratios: Sequence[float]) -> bool:
+    """Tell whether the median of some ratios is known well: from the middle half of them, as if it were of a normal."""
+    if len(ratios) < _LEAST_SPREAD:
+        return False
+    first, middle, third = statistics.quantiles(ratios, n=4)
+    return (third - first) / math.sqrt(len(ratios)) <= _UNCERTAIN * middle
 
 
 def _seconds(session: Any, feeds: Feeds) -> float:

@@ -57,7 +57,8 @@ def correct_biases(
     Notes
     -----
     Source: Nagel et al. 2019, *Data-Free Quantization Through Weight Equalization and Bias Correction*, section 4.2,
-    with measured instead of derived means. MindSpore Lite corrects each layer by itself, on float inputs.
+    with measured instead of derived means. MindSpore Lite corrects each layer by itself, on float inputs, see
+    `ptq_lab.search.local_correction`.
     """
     assert plan.placement is not None  # an integer plan has one
     nodes = {node.name or "": node for node in model.graph}

@@ -301,7 +301,7 @@ UNSUPPORTED = {
     "best": (WEIGHT + "[ptq_lab]\neffort=best\n", ["effort"]),
     "ours": (
         WEIGHT + "[ptq_lab]\nencode=entropy\npreprocess_order=resize_first\nantialias=true\n"
-        "mindspore_csv=true\nequalize=false\nquantize_ops=all\ndynamic_strategy=ACWC\n",
+        "mindspore_csv=true\nequalize=false\nbias_correction_mode=LOCAL\nquantize_ops=all\ndynamic_strategy=ACWC\n",
         ["encode", "mindspore_csv", "dynamic_strategy"],
     ),
     "on the fly": (WEIGHT + "[weight_quant_param]\ndequant_strategy=ON_THE_FLY\n", ["dequant_strategy"]),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -21,9 +22,10 @@ from ptq_lab.graph.segment import cut_segment
 from ptq_lab.graph.stages import plan_stages
 from ptq_lab.int8 import Int8Settings, apply_int8, make_int8_plan, round_int8
 from ptq_lab.numerics.windows import Window, output_means, window_sums
-from ptq_lab.plan import QuantPlan
+from ptq_lab.plan import ActivationPlan, QuantPlan
 from ptq_lab.progress import Step
 from ptq_lab.search.bias_correction import correct_biases
+from ptq_lab.search.local_correction import correct_biases_locally
 from tests.conftest import Run
 from tests.models import model, node, random
 from tests.search.transformers import LINEAR, sentences, transformer
@@ -317,3 +319,79 @@ def test_means_from_windows_equal_those_of_the_convolution(
     np.testing.assert_allclose(
         output_means(weight, sums / count, groups), direct.mean(axis=(0, 2, 3), dtype=np.float64), atol=2e-5
     )
+
+
+def independent_shift(run: Run, before: Model, plan: QuantPlan, samples: Samples, node_name: str) -> NDArray[Any]:
+    """Compute what local correction should add to one convolution's bias, from a model that holds only that layer."""
+    assert plan.placement is not None
+    layer = next(each for each in plan.placement.layers if each.node == node_name)
+    entry = next(each for each in plan.entries if each.node == node_name)
+    assert entry.weight is not None
+    grids = {each.tensor: each for each in plan.activations}
+    source = next(each for each in before.graph if each.name == node_name)
+    attributes: dict[str, Any] = {
+        name: value.value if isinstance(value.value, (int, str)) else list(value.value)
+        for name, value in source.attributes.items()
+    }
+    after = {"c0": "Relu", "c1": "Clip", "c2": "", "c3": "Relu"}[source.outputs[0].name or ""]
+    codes = entry.weight.codes.astype(np.float32)
+    scale = entry.weight.scale.reshape(-1, 1, 1, 1)
+    bias = plan.biases.get(node_name, np.zeros(layer.shape[0], np.float32))
+    weights = {"w": codes * scale, "b": bias, "zero": np.array(0, np.float32), "six": np.array(6, np.float32)}
+    nodes = [node("Conv", ["x", "w", "b"], ["y" if not after else "c"], **attributes)]
+    if after:
+        nodes.append(node(after, ["c", *(["zero", "six"] if after == "Clip" else [])], ["y"]))
+    used = {name: weights[name] for each in nodes for name in each.input if name in weights}
+    wanted_names = [layer.source, layer.output]
+    proto = onnx.ModelProto.FromString(before.serialize())
+    inner = [name for name in wanted_names if name != "x"]
+    proto.graph.output.extend(onnx.helper.make_tensor_value_info(name, 1, None) for name in inner if name != "y")
+    shifts = []
+    for feeds in samples:
+        seen = {**feeds, **run(proto, feeds, optimize="off")}
+        rounded = fake_quantized(seen[layer.source], grids[layer.source])
+        alone = run(model(nodes, {"x": rounded.shape}, ["y"], used), {"x": rounded}, optimize="off")["y"]
+        made = fake_quantized(alone, grids[layer.output]) if layer.output in grids else alone
+        axes = tuple(axis for axis in range(made.ndim) if axis != 1)
+        shifts.append(seen[layer.output].mean(axis=axes) - made.mean(axis=axes))
+    return np.asarray(np.mean(shifts, axis=0))
+
+
+def fake_quantized(values: NDArray[Any], grid: ActivationPlan) -> NDArray[np.float32]:
+    codes = np.clip(np.rint(values / np.float32(grid.scale)) + grid.zero_point, 0, 255)
+    return np.asarray((codes - grid.zero_point) * np.float32(grid.scale), np.float32)
+
+
+def test_local_correction_adds_the_mean_that_a_convolution_alone_loses_behind_its_activation(run: Run) -> None:
+    proto, samples = convolutions()
+    before, plan = planned(proto, samples)
+    corrected = correct_biases_locally(plan, before, list(samples))
+    assert plan.placement is not None
+    steps = dict(zip([layer.node for layer in plan.placement.layers], _half_steps(plan), strict=True))
+    for layer in plan.placement.layers:
+        was = plan.biases.get(layer.node, np.zeros(layer.shape[layer.axis], np.float32))
+        if layer.op_type != "Conv":
+            np.testing.assert_array_equal(corrected.biases[layer.node], was)
+            continue
+        shift = independent_shift(run, before, plan, samples, layer.node)
+        assert np.abs(shift).max() > 0
+        output = next((each.scale for each in plan.activations if each.tensor == layer.output), 0.0)
+        tolerance = np.max(steps[layer.node]) + 0.05 * output  # the bias has codes; a code at a tie may fall elsewhere
+        np.testing.assert_allclose(corrected.biases[layer.node] - was, shift, atol=tolerance)
+
+
+def test_local_correction_looks_at_each_convolution_as_if_the_others_were_exact() -> None:
+    proto, samples = convolutions()
+    before, plan = planned(proto, samples)
+    assert plan.placement is not None
+    first, *others = [layer.node for layer in plan.placement.layers if layer.op_type == "Conv"]
+    spoiled = replace(plan, biases={**plan.biases, first: plan.biases[first] + 0.3})
+    both = [correct_biases_locally(each, before, list(samples)).biases for each in (plan, spoiled)]
+    for name in others:
+        np.testing.assert_array_equal(both[0][name], both[1][name])
+
+
+def test_local_correction_leaves_a_model_without_convolutions_alone() -> None:
+    proto, samples = sentence_graph(next(iter(LINEAR)))
+    before, plan = planned(proto, samples)
+    assert correct_biases_locally(plan, before, list(samples)) == plan

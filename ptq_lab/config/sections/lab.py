@@ -12,6 +12,7 @@ from ptq_lab.config.option import OURS, Needs, Option, OptionGroup
 Effort = Literal["fast", "balanced", "best"]
 Encoding = Literal["packed", "entropy"]
 OwnRangeMethod = Literal["MSE", "L2_4", "PERCENTILE"]
+CorrectionMode = Literal["SEQUENTIAL", "LOCAL"]
 PreprocessOrder = Literal["original", "resize_first"]
 QuantizeOps = Literal["default", "all"]
 LabDynamicStrategy = Literal["ALWC", "ACWL", "ACWC"]
@@ -102,6 +103,17 @@ class LabOptions(OptionGroup):
             ignored="quant_type is not FULL_QUANT, or [full_quant_param] per_channel is true",
         ),
     ] = True
+    bias_correction_mode: Annotated[
+        CorrectionMode,
+        Option(
+            kind=Choice(values=get_args(CorrectionMode)),
+            what="Whether a layer's bias makes up for what all quantized layers before it do as well, or, as in the "
+            "original, each convolution is corrected as if everything before it were exact.",
+            when="LOCAL to compare with the original; it is less accurate.",
+            source=OURS,
+            ignored="quant_type is not FULL_QUANT, or [full_quant_param] bias_correction is false",
+        ),
+    ] = "SEQUENTIAL"
     quantize_ops: Annotated[
         QuantizeOps,
         Option(
