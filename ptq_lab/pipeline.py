@@ -20,7 +20,7 @@ from ptq_lab.calibration import Samples, open_samples, random_samples
 from ptq_lab.calibration.preprocess import plain as plain_options
 from ptq_lab.calibration.preview import preview_sample
 from ptq_lab.config import QuantConfig, load_config, unsupported
-from ptq_lab.dynamic_quant import decide_products, quantize_dynamically
+from ptq_lab.dynamic_quant import STRATEGIES, decide_products, quantize_dynamically
 from ptq_lab.errors import ConfigError, NotImplementedYet, OutputError, Problem, SampleError
 from ptq_lab.evaluation import Metric, open_metric
 from ptq_lab.flags import Flags, InputShape, check_optimize, check_values, parse_input_shape
@@ -28,18 +28,23 @@ from ptq_lab.full_quant import preview_integers, quantize_fully
 from ptq_lab.graph import Model, load_model
 from ptq_lab.manifest import config_text, manifest, metadata
 from ptq_lab.output import Output, place_output
+from ptq_lab.performance import look_at_performance
 from ptq_lab.plan import QuantPlan
 from ptq_lab.progress import Progress, silent
-from ptq_lab.report.build import Integers, build_report
+from ptq_lab.report.build import Integers, build_report, overall
 from ptq_lab.report.compare import measure
 from ptq_lab.report.execution import measure_execution
-from ptq_lab.report.tables import Report
+from ptq_lab.report.performance import Form
+from ptq_lab.report.products import product_rows
+from ptq_lab.report.rows import ProductRow
+from ptq_lab.report.tables import Report, Table
 from ptq_lab.report.text import brief
 from ptq_lab.route import Quantized
 from ptq_lab.weight_quant import decide_weights, quantize_weights
 
 _log = logging.getLogger(__name__)
 
+PRODUCT_SAMPLES = 8  # on which run-time quantization is looked at, activation by activation
 COMPARE_SAMPLES = 16  # of calibration data, the last ones: bias correction is fitted to the first
 
 Config = str | Path | Mapping[str, Mapping[str, object]] | QuantConfig
@@ -190,6 +195,10 @@ def quantize(
             if done.fitted:
                 measured = replace(measured, compared_on=f"{shown.origin} (used for calibration too)")
             integers = _look_at_integers(original, draft, done, data, providers)
+            cosine, _, _ = overall(measured.outputs)
+            form = Form(name=done.label, arithmetic=done.arithmetic, model=draft, cosine=cosine)
+            performance = look_at_performance(original, form, options, flags, data) if done.runs_here else None
+            products = _look_at_products(done, data)
         record = manifest(original, draft, options, done, {"origin": data.origin, "sha256": data.fingerprint()})
         report = build_report(
             original,
@@ -200,6 +209,8 @@ def quantize(
             notes=tuple(dict.fromkeys(notes)),  # samples and metric may have read the same files
             seconds=clock.seconds,
             integers=integers,
+            performance=performance,
+            products=products,
         )
     return QuantResult(
         config=options, plan=done.plan, model=place.found(draft), report=report, manifest=record, output=place
@@ -249,6 +260,15 @@ def _look_at_integers(
     if done.runs_here:
         run = measure_execution(original, draft, done.plan, next(iter(data)), providers=providers)
     return Integers(execution=run, statistics=done.statistics, preview=preview_sample(data))
+
+
+def _look_at_products(done: Quantized, data: Samples) -> Table[ProductRow]:
+    """Measure what run-time quantization loses, on a few real samples if there are any."""
+    if done.plan.dynamic is None:
+        return Table(ProductRow)
+    few = () if data.random else data.take(PRODUCT_SAMPLES)
+    by_row = STRATEGIES[done.plan.dynamic.strategy].by_row
+    return product_rows(done.plan.dynamic, done.prepared, few, by_row=by_row)
 
 
 def _inputs(

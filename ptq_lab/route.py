@@ -44,3 +44,16 @@ class Quantized:
     fitted: bool = False
     runs_here: bool = True
     device: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def label(self) -> str:
+        """How it was quantized, in two or three words."""
+        if self.plan.dynamic is not None:
+            return f"DYNAMIC_QUANT {self.plan.dynamic.strategy}"
+        return "WEIGHT_QUANT" if self.plan.placement is None else "FULL_QUANT"
+
+    @property
+    def arithmetic(self) -> str:
+        """What the model computes in."""
+        integers = self.plan.dynamic is not None or self.plan.placement is not None
+        return "int8 and float32" if integers else "float32"

@@ -61,13 +61,17 @@ class RandomColumn:
 
 
 def random_samples(
-    inputs: Sequence[TensorSpec], *, count: int = 8, input_shape: Mapping[str, Sequence[int]] | None = None
+    inputs: Sequence[TensorSpec],
+    *,
+    count: int = 8,
+    input_shape: Mapping[str, Sequence[int]] | None = None,
+    sequence: int = SEQUENCE_SIZE,
 ) -> Samples:
     """Make ``count`` seeded random samples.
 
     Floats lie in [0.1, 1), int8 in -127..127, uint8 in 0..254, other integers and booleans are 0 or 1.
-    A dynamic first axis counts 1, a dynamic height or width 32, any other dynamic axis 8; axes that share
-    a name get the same size.
+    A dynamic first axis counts 1, a dynamic height or width 32, any other dynamic axis ``sequence``
+    (8); axes that share a name get the same size.
 
     Raises
     ------
@@ -88,7 +92,8 @@ def random_samples(
     """
     if count < 1:
         raise SampleError(f"{count} random samples asked for, at least 1 is needed")
-    fixed = _without_dynamic_axes(with_shapes(inputs, input_shape), _named(inputs, input_shape or {}))
+    sizes = _named(inputs, input_shape or {})
+    fixed = _without_dynamic_axes(with_shapes(inputs, input_shape), sizes, sequence)
     columns = tuple(RandomColumn(spec.fixed(), spec.dtype, count) for spec in fixed)
     return Samples(inputs=fixed, columns=columns, stop=count, unit="seeded random input", source="", random=True)
 
@@ -103,19 +108,19 @@ def _named(inputs: Sequence[TensorSpec], input_shape: Mapping[str, Sequence[int]
     }
 
 
-def _without_dynamic_axes(inputs: Sequence[TensorSpec], sizes: dict[str, int]) -> tuple[TensorSpec, ...]:
+def _without_dynamic_axes(inputs: Sequence[TensorSpec], sizes: dict[str, int], sequence: int) -> tuple[TensorSpec, ...]:
     batches = {spec.shape[0] for spec in inputs if spec.shape and isinstance(spec.shape[0], str)}
     sizes = {str(name): 1 for name in batches - {"?"}} | sizes
     result = []
     for spec in inputs:
         shape = tuple(
-            size if isinstance(size, int) else _size(size, axis, len(spec.shape), sizes)
+            size if isinstance(size, int) else _size(size, axis, len(spec.shape), sizes, sequence)
             for axis, size in enumerate(spec.shape)
         )
         result.append(TensorSpec(name=spec.name, dtype=np.dtype(spec.dtype), shape=shape))
     return tuple(result)
 
 
-def _size(name: str, axis: int, rank: int, sizes: dict[str, int]) -> int:
-    default = 1 if axis == 0 else SPATIAL_SIZE if rank >= 4 and axis >= 2 else SEQUENCE_SIZE
+def _size(name: str, axis: int, rank: int, sizes: dict[str, int], sequence: int) -> int:
+    default = 1 if axis == 0 else SPATIAL_SIZE if rank >= 4 and axis >= 2 else sequence
     return default if name == "?" else sizes.setdefault(name, default)

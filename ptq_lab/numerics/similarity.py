@@ -34,7 +34,7 @@ def cosine(a: NDArray[Any], b: NDArray[Any]) -> float:
     return product / math.sqrt(power_x * power_y)
 
 
-def dot(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
+def dot(x: NDArray[Any], y: NDArray[Any]) -> float:
     """Return the sum of the products of two vectors, always added in the same order.
 
     The ``@`` of a long vector is shared out among the threads of a linear algebra library, whose number decides the

@@ -17,6 +17,7 @@ from ptq_lab.plan import QuantPlan, TensorPlan
 from ptq_lab.report.activations import activation_rows
 from ptq_lab.report.compare import Measured
 from ptq_lab.report.execution import Execution
+from ptq_lab.report.rows import PerformanceRow, ProductRow
 from ptq_lab.report.tables import LayerRow, OutputRow, Preview, Report, Summary, Table
 from ptq_lab.report.text import format_bytes
 from ptq_lab.route import Quantized
@@ -29,6 +30,17 @@ class Options(Protocol):
     def quant_type(self) -> str | None: ...  # noqa: D102
     @property
     def bit_num(self) -> int: ...  # noqa: D102
+
+
+class Costs(Protocol):
+    """What running the model costs beside others."""
+
+    @property
+    def rows(self) -> Table[PerformanceRow]: ...  # noqa: D102
+    @property
+    def timed_on(self) -> str: ...  # noqa: D102
+    @property
+    def latency_ratio(self) -> float: ...  # noqa: D102
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +72,8 @@ def build_report(
     notes: Sequence[str],
     seconds: dict[str, float],
     integers: Integers | None = None,
+    performance: Costs | None = None,
+    products: Sequence[ProductRow] = (),
 ) -> Report:
     """Put everything known about a finished run into tables.
 
@@ -75,6 +89,10 @@ def build_report(
         Wall time per stage.
     integers : Integers, optional
         What is known besides when activations were quantized.
+    performance : Performance, optional
+        What the model costs to run beside others.
+    products : sequence of ProductRow
+        Activations that are quantized at run time.
     """
     plan = done.plan
     rows = layer_rows(plan, done.prepared.weight)
@@ -105,12 +123,26 @@ def build_report(
         device=done.device.get("target_device", ""),
         toolchain=done.device.get("toolchain", ""),
         runs_here=done.runs_here,
+        products=len(plan.dynamic.layers) if plan.dynamic is not None else 0,
         **_execution(integers),
+        **_costs(performance),
     )
-    if integers is None:
-        return Report(summary, layers, measured.outputs)
-    activations = activation_rows(plan, integers.statistics)
-    return Report(summary, layers, measured.outputs, activations, integers.preview)
+    return Report(
+        summary,
+        layers,
+        measured.outputs,
+        activation_rows(plan, integers.statistics if integers is not None else {}),
+        integers.preview if integers is not None else None,
+        performance.rows if performance is not None else Table(PerformanceRow),
+        Table(ProductRow, products),
+    )
+
+
+def _costs(performance: Costs | None) -> dict[str, Any]:
+    """Return the fields of a summary that say how fast the model is and on what."""
+    if performance is None:
+        return {}
+    return {"latency_ratio": performance.latency_ratio, "timed_on": performance.timed_on}
 
 
 def _execution(integers: Integers | None) -> dict[str, Any]:

@@ -67,6 +67,14 @@ def measure_execution(
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Latency:
+    """Median time of one inference: in milliseconds, and relative to the first model timed in the same turns."""
+
+    milliseconds: float
+    ratio: float
+
+
 def latency_ratio(
     before: Model | Path,
     after: Model | Path,
@@ -75,34 +83,49 @@ def latency_ratio(
     providers: Sequence[str] = CPU,
     pairs: int = PAIRS,
 ) -> float:
-    """Return how long one model takes relative to another, on one thread.
+    """Return how long one model takes relative to another; see :func:`latencies`."""
+    return latencies([before, after], feeds, providers=providers, rounds=pairs)[1].ratio
 
-    The two run in turns, in pairs whose order alternates, and the median of the pairs' ratios is taken: what else
-    the machine does meanwhile slows both.
+
+def latencies(
+    models: Sequence[Model | Path], feeds: Feeds, *, providers: Sequence[str] = CPU, rounds: int = PAIRS
+) -> tuple[Latency, ...]:
+    """Return how long models take on one thread, each also relative to the first.
+
+    They run in turns, in rounds whose order alternates, and the median of the rounds' ratios is taken: what else the
+    machine does meanwhile slows all of them.
 
     Parameters
     ----------
-    before, after : Model or path
+    models : sequence of Model or path
+        Two or more.
     feeds : mapping of str to ndarray
         One sample.
     providers : sequence of str
         onnxruntime execution providers.
-    pairs : int
+    rounds : int
         More if they take less than a quarter of a second; fewer, but at least 3, if more than five seconds, and fewer,
         but at least 9 and a tenth of a second, if they agree.
     """
-    sessions = [open_session(model, providers=providers, threads=1) for model in (before, after)]
+    sessions = [open_session(model, providers=providers, threads=1) for model in models]
     for session in sessions:
         run_session(session, feeds)  # the first run allocates
-    ratios: list[float] = []
+    seconds: list[list[float]] = [[] for _ in models]
+    ratios: list[list[float]] = [[] for _ in models]
     start = time.perf_counter()
-    while (took := time.perf_counter() - start) < _LONGEST or len(ratios) < _FEWEST:
-        if (len(ratios) >= pairs and took >= _SHORTEST) or (took >= _ENOUGH and _agree(ratios)):
+    while (took := time.perf_counter() - start) < _LONGEST or len(ratios[0]) < _FEWEST:
+        settled = took >= _ENOUGH and all(map(_agree, ratios))
+        if (len(ratios[0]) >= rounds and took >= _SHORTEST) or settled:
             break
-        order = (0, 1) if len(ratios) % 2 == 0 else (1, 0)
-        times = {index: _seconds(sessions[index], feeds) for index in order}
-        ratios.append(times[1] / times[0])
-    return statistics.median(ratios)
+        forward = len(ratios[0]) % 2 == 0
+        for index in range(len(models)) if forward else reversed(range(len(models))):
+            seconds[index].append(_seconds(sessions[index], feeds))
+        for index in range(len(models)):
+            ratios[index].append(seconds[index][-1] / seconds[0][-1])
+    return tuple(
+        Latency(1e3 * statistics.median(times), statistics.median(relative))
+        for times, relative in zip(seconds, ratios, strict=True)
+    )
 
 
 def _agree(ratios: Sequence[float]) -> bool:

@@ -14,6 +14,8 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar, overload
 
+from ptq_lab.report.rows import PerformanceRow, ProductRow
+
 Row = TypeVar("Row")
 
 
@@ -263,6 +265,10 @@ class Summary:
         How many activation tensors carry codes.
     latency_ratio : float or None
         Time of one inference over that of the original, on one sample and one thread.
+    timed_on : str
+        Shapes of that sample, where they are worth telling.
+    products : int
+        How many products compute in integers with activations quantized at run time.
     kernel_notes : tuple of str
         Why layers do not run as integer kernels, and which ones onnxruntime quantized unasked.
     device, toolchain : str
@@ -295,6 +301,8 @@ class Summary:
     integer_total: int | None = None
     activations: int = 0
     latency_ratio: float | None = None
+    timed_on: str = ""
+    products: int = 0
     kernel_notes: tuple[str, ...] = ()
     device: str = ""
     toolchain: str = ""
@@ -329,6 +337,10 @@ class Report:
         quantized.
     preview : Preview or None
         The first calibration sample, when activations are quantized and it is a picture.
+    performance : Table of PerformanceRow
+        What the float model, the quantized one and others cost here; empty if that was not measured.
+    products : Table of ProductRow
+        One row per activation that is quantized at run time.
     """
 
     summary: Summary
@@ -336,6 +348,8 @@ class Report:
     outputs: Table[OutputRow]
     activations: Table[ActivationRow] = field(default_factory=lambda: Table(ActivationRow))
     preview: Preview | None = None
+    performance: Table[PerformanceRow] = field(default_factory=lambda: Table(PerformanceRow))
+    products: Table[ProductRow] = field(default_factory=lambda: Table(ProductRow))
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything but the picture as plain data, with the derived ratio."""
@@ -347,6 +361,8 @@ class Report:
             "outputs": self.outputs.records(),
             "activations": self.activations.records(),
             "sample": _sample(self.preview),
+            "performance": self.performance.records(),
+            "products": self.products.records(),
         }
 
     def to_json(self, path: str | Path | None = None) -> str:

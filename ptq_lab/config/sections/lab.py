@@ -16,6 +16,7 @@ CorrectionMode = Literal["SEQUENTIAL", "LOCAL"]
 PreprocessOrder = Literal["original", "resize_first"]
 QuantizeOps = Literal["default", "all"]
 LabDynamicStrategy = Literal["ALWC", "ACWL", "ACWC"]
+PerformanceTable = Literal["auto", "off", "full"]
 
 
 class LabOptions(OptionGroup):
@@ -136,6 +137,16 @@ class LabOptions(OptionGroup):
             example="ACWC",
         ),
     ] = None
+    performance: Annotated[
+        PerformanceTable,
+        Option(
+            kind=Choice(values=get_args(PerformanceTable)),
+            what="Whether size, memory and latency are measured beside the float model's (auto: for DYNAMIC_QUANT "
+            "only), and with full beside those of the model in 16-bit floats and with 8-bit weights as well.",
+            when="full to choose between the kinds of quantization; off to save the seconds it takes.",
+            source=OURS,
+        ),
+    ] = "auto"
 
 
 class BudgetOptions(OptionGroup):
