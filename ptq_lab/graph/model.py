@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 
 from ptq_lab.errors import ModelError, OutputError
+from ptq_lab.graph.lazy import LARGE_FILE, read_without_weights
 from ptq_lab.graph.tensors import TensorSpec
 
 _SINGLE_FILE_LIMIT = 1_900_000_000  # protobuf ends at 2 GiB
@@ -120,24 +121,18 @@ def load_model(source: str | os.PathLike[str] | onnx.ModelProto | Model) -> Mode
     """
     if isinstance(source, Model):
         return source
-    if not isinstance(source, str | os.PathLike | onnx.ModelProto):
-        raise ModelError(f"model: {type(source).__name__} given; a path, an onnx.ModelProto or a ptq_lab.Model wanted")
+    weights: Mapping[str, ir.LazyTensor] = {}
     if isinstance(source, onnx.ModelProto):
         proto, label, path = source, "<ModelProto>", None
-    else:
+    elif isinstance(source, str | os.PathLike):
         path = Path(source)
         label = path.name
-        proto = _read(path)
-    if not proto.graph.node and not proto.graph.output:
-        raise ModelError(f"{label}: holds no graph, so it is not an ONNX model; is it the right file?")
-    if sparse := len(proto.graph.sparse_initializer):
-        raise ModelError(
-            f"{label}: keeps {sparse} tensors as sparse initializers, which are not supported; export it dense"
-        )
-    try:
-        model = ir.from_proto(proto)
-    except Exception as error:  # onnx-ir raises many kinds for a damaged graph
-        raise ModelError(f"{label}: the graph is damaged ({_first_line(error)})") from error
+        proto, weights = _read(path)
+    else:
+        raise ModelError(f"model: {type(source).__name__} given; a path, an onnx.ModelProto or a ptq_lab.Model wanted")
+    model = _understand(proto, label)
+    for name, tensor in weights.items():
+        model.graph.initializers[name].const_value = tensor
     if path is not None:
         ir.external_data.set_base_dir(model.graph, path.parent)
     _check_external(model, label)
@@ -149,6 +144,20 @@ def load_model(source: str | os.PathLike[str] | onnx.ModelProto | Model) -> Mode
     name_nodes(model.graph)
     data = {str(tensor.location) for tensor in _external(model)} if path is not None else set()
     return Model(model, label, path, tuple(sorted(data)))
+
+
+def _understand(proto: onnx.ModelProto, label: str) -> ir.Model:
+    """Turn what protobuf has read into a graph that can be edited."""
+    if not proto.graph.node and not proto.graph.output:
+        raise ModelError(f"{label}: holds no graph, so it is not an ONNX model; is it the right file?")
+    if sparse := len(proto.graph.sparse_initializer):
+        raise ModelError(
+            f"{label}: keeps {sparse} tensors as sparse initializers, which are not supported; export it dense"
+        )
+    try:
+        return ir.from_proto(proto)
+    except Exception as error:  # onnx-ir raises many kinds for a damaged graph
+        raise ModelError(f"{label}: the graph is damaged ({_first_line(error)})") from error
 
 
 def save_model(model: Model, path: Path) -> Model:
@@ -241,13 +250,16 @@ def _spec(value: ir.Value) -> TensorSpec:
     return TensorSpec(name=value.name or "", dtype=dtype, shape=tuple(sizes))
 
 
-def _read(path: Path) -> onnx.ModelProto:
+def _read(path: Path) -> tuple[onnx.ModelProto, Mapping[str, ir.LazyTensor]]:
+    """Return a model, and those of its weights that were left in the file."""
     if not path.exists():
         raise ModelError(f"{path}: no such file")
     if path.is_dir():
         raise ModelError(f"{path}: is a folder, and a model is a file; did you mean a .onnx file in it?")
     try:
-        return onnx.load_model_from_string(path.read_bytes())
+        if path.stat().st_size >= LARGE_FILE:
+            return read_without_weights(path)
+        return onnx.load_model_from_string(path.read_bytes()), {}
     except OSError as error:
         raise ModelError(f"{path}: cannot be read ({error.strerror or error})") from error
     except DecodeError as error:

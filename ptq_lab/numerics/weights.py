@@ -163,14 +163,13 @@ def quantize_symmetric(
     [[-127, 64]]
     """
     across = tuple(index for index in range(values.ndim) if index != axis) if axis is not None else None
-    reach = np.abs(values).max(axis=across)
+    reach = np.maximum(values.max(axis=across), -values.min(axis=across))
     if not np.isfinite(reach).all():
         raise ValueError("the values contain NaN or infinity")
     limit = 2 ** (bits - 1) - 1
     scale = np.maximum(np.asarray(reach / limit, np.float32), np.finfo(np.float32).tiny)
     scale = scale if smallest is None else np.maximum(scale, smallest)
-    steps = np.rint(values / along_axis(scale, values.ndim, axis))
-    codes = np.clip(steps, -limit, limit).astype(np.int8 if bits <= 8 else np.int16)
+    codes = _nearest_steps(values, along_axis(scale, values.ndim, axis), np.dtype(np.int8 if bits <= 8 else np.int16))
     return QuantizedWeight(
         codes=codes,
         bits=bits,
@@ -182,6 +181,17 @@ def quantize_symmetric(
         spread_correction=np.ones(scale.shape),
         mean_correction=np.zeros(scale.shape),
     )
+
+
+def _nearest_steps(values: Float32, scale: Float32, dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Round values to whole steps, in blocks of rows that stay in the cache."""
+    codes = np.empty(values.shape, dtype)
+    rows = max(1, _BLOCK // max(1, values[:1].size))
+    for start in range(0, len(values), rows):
+        part = slice(start, start + rows)
+        steps = values[part] / (scale[part] if scale.ndim and len(scale) > 1 else scale)
+        codes[part] = np.rint(steps, out=steps)
+    return codes
 
 
 def dequantize_weight(weight: QuantizedWeight) -> Float32:
