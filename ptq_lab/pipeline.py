@@ -17,6 +17,7 @@ from typing import Any, Literal, Protocol
 import onnx
 
 from ptq_lab.calibration import Samples, open_samples, random_samples
+from ptq_lab.calibration.outlines import outline_activations
 from ptq_lab.calibration.preprocess import plain as plain_options
 from ptq_lab.calibration.preview import preview_sample
 from ptq_lab.config import QuantConfig, load_config, unsupported
@@ -185,7 +186,7 @@ def quantize(
             measured = measure(original, draft, shown, metric, providers=providers, progress=told)
             if calibrated:  # ranges and biases were fitted to them, so they flatter the result
                 measured = replace(measured, compared_on=f"{shown.origin} (used for calibration too)")
-            integers = _look_at_integers(original, draft, done, data, providers)
+            integers = _look_at_integers(original, draft, done, data, providers, progress=told)
         record = manifest(original, draft, options, done, {"origin": data.origin, "sha256": data.fingerprint()})
         report = build_report(
             original, draft, done, measured, options.common, notes=notes, seconds=clock.seconds, integers=integers
@@ -225,15 +226,18 @@ def _usable(config: QuantConfig) -> QuantConfig:
 
 
 def _look_at_integers(
-    original: Model, draft: Model, done: Quantized, data: Samples, providers: Sequence[str]
+    original: Model, draft: Model, done: Quantized, data: Samples, providers: Sequence[str], *, progress: Progress
 ) -> Integers | None:
-    """Run what computes in integers once, to see which kernels it got and how fast they are."""
+    """Look at what computes in integers: its kernels and how fast they are, and how its activations are spread."""
     if done.plan.placement is None:
         return None
     run = None
     if done.runs_here:
         run = measure_execution(original, draft, done.plan, next(iter(data)), providers=providers)
-    return Integers(execution=run, statistics=done.statistics, preview=preview_sample(data))
+    shown = [each.tensor for each in done.plan.activations if each.tensor in done.statistics]
+    seen = {tensor: done.statistics[tensor] for tensor in shown}
+    outlines = outline_activations(done.prepared, seen, data, providers=providers, progress=progress)
+    return Integers(execution=run, statistics=done.statistics, outlines=outlines, preview=preview_sample(data))
 
 
 def _inputs(

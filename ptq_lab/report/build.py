@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ptq_lab.calibration.outlines import Outline
 from ptq_lab.graph import Model, Skip, required_onnxruntime
 from ptq_lab.numerics import TensorStatistics, dequantize_weight, relative_error
 from ptq_lab.plan import QuantPlan, TensorPlan
@@ -41,12 +42,15 @@ class Integers:
         How it runs here; ``None`` for a file that another runtime will take.
     statistics : mapping of str to TensorStatistics
         What calibration saw, by activation tensor.
+    outlines : mapping of str to Outline
+        How the values are spread, by activation tensor.
     preview : Preview or None
         The first sample as a picture.
     """
 
     execution: Execution | None
     statistics: Mapping[str, TensorStatistics]
+    outlines: Mapping[str, Outline] = field(default_factory=dict)
     preview: Preview | None = None
 
 
@@ -106,7 +110,7 @@ def build_report(
     )
     if integers is None:
         return Report(summary, layers, measured.outputs)
-    activations = activation_rows(plan, integers.statistics)
+    activations = activation_rows(plan, integers.statistics, integers.outlines)
     return Report(summary, layers, measured.outputs, activations, integers.preview)
 
 
