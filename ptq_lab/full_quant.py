@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from itertools import islice
 from typing import Any
 
-from ptq_lab.calibration import Samples, collect_statistics
+from ptq_lab.calibration import Samples
+from ptq_lab.calibration.recall import Calibrator
 from ptq_lab.config import QuantConfig
 from ptq_lab.config.ascend import input_shapes, profile_groups
 from ptq_lab.devices import Preset, Profiles, atc_arguments, expand_profiles, preset, unmet_needs, validate
@@ -26,8 +26,6 @@ from ptq_lab.route import Quantized
 from ptq_lab.search.bias_correction import correct_biases
 from ptq_lab.search.equalize import Equalized, equalize, scale_statistics
 from ptq_lab.search.smooth import Smoothed, smooth_for_output
-
-Look = Callable[..., Mapping[str, TensorStatistics]]  # collect_statistics with its providers
 
 INPUT_SAMPLES = 8
 JUDGE_SAMPLES = 32
@@ -162,12 +160,12 @@ def _calibrated(decided: Decided, asked: Asked, samples: Samples, method: str, p
     """Quantize with one range method."""
     device, config = asked.device, asked.config
     settings = device.settings(method=method, per_channel=config.full.per_channel)
-    look = partial(collect_statistics, providers=config.lab.providers, executor=asked.flags.executor, progress=progress)
+    look = Calibrator(samples=samples, providers=config.lab.providers, executor=asked.flags.executor, progress=progress)
     if asked.wants("ptq_lab", "equalize", config.lab.equalize):
         ceilings = device.form.shield and config.lab.quantize_ops != "all"  # onnxruntime alone takes a Min of codes
-        decided, statistics = _equalize(decided, look, samples, settings, ceilings=ceilings)
+        decided, statistics = _equalize(decided, look, settings, ceilings=ceilings)
     else:
-        statistics = look(decided.model, decided.placement.measured, samples, methods=(method,))
+        statistics = look(decided.model, decided.placement.measured, methods=(method,))
     plan = make_int8_plan(decided.placement, statistics, settings)
     plan = refine_input_grids(plan, list(islice(samples, INPUT_SAMPLES)), symmetric=device.symmetric)
     plan = round_int8(plan, decided.model)
@@ -180,7 +178,7 @@ def _calibrated(decided: Decided, asked: Asked, samples: Samples, method: str, p
         plan=plan,
         model=apply_int8(decided.model, plan, device.form),
         prepared=decided.model,
-        notes=(*decided.notes, why_not) if why_not else decided.notes,
+        notes=(*decided.notes, *filter(None, (look.note, why_not))),
         statistics=statistics,
     )
 
@@ -213,16 +211,16 @@ def _smooth(decided: Decided, asked: Asked, samples: Samples, progress: Progress
 
 
 def _equalize(
-    decided: Decided, look: Look, samples: Samples, settings: Int8Settings, *, ceilings: bool
+    decided: Decided, look: Calibrator, settings: Int8Settings, *, ceilings: bool
 ) -> tuple[Decided, Mapping[str, TensorStatistics]]:
     """Equalise the model, and return the statistics of what came out of it."""
-    seen = look(decided.model, decided.placement.measured, samples, channels=True)
+    seen = look(decided.model, decided.placement.measured, channels=True)
     equal = equalize(decided.model, seen, per_channel=settings.per_channel, ceilings=ceilings)
     decided = decided.equalized(equal)
     measured = decided.placement.measured
     if settings.method == "MAX_MIN" and not equal.ceilings and set(measured) <= set(seen):
         return decided, scale_statistics(seen, equal.factors)  # extremes of rescaled channels need no second look
-    return decided, look(decided.model, measured, samples, methods=(settings.method,))
+    return decided, look(decided.model, measured, methods=(settings.method,))
 
 
 def preview_integers(original: Model, config: QuantConfig) -> QuantPlan:

@@ -266,6 +266,7 @@ def _inputs(
         data = random_samples(model.inputs, input_shape=shapes)
     else:
         data = open_samples(samples, model.inputs, **reading)
+    data = data.pinned()  # the manifest and the cache of statistics ask for their fingerprint
     return data, None if evaluate is None else open_metric(evaluate, model.inputs, **reading)
 
 
