@@ -140,13 +140,14 @@ def quantize_fully(
     device = preset(config.full.target_device)
     _require(device, original, config, flags)
     asked = Asked(device, config, flags, EFFORTS[config.lab.effort or "balanced"])
-    decided = _smooth(decide_integers(original, config), asked, samples, progress)
-    candidates = [_calibrated(decided, asked, samples, method, progress) for method in asked.methods]
+    look = Calibrator(samples=samples, providers=config.lab.providers, executor=flags.executor, progress=progress)
+    decided = _smooth(decide_integers(original, config), asked, look)
+    candidates = [_calibrated(decided, asked, look, method) for method in asked.methods]
     chosen = candidates[0] if len(candidates) == 1 else _closest(original, candidates, samples, progress)
     half, why_full = device.decide("fp16", wanted=flags.fp16)
     quantized, halved = store_half(chosen.model) if half else (chosen.model, None)
     broken = validate(quantized, device, skipped=[skip.node for skip in chosen.plan.skips])
-    remarks = (str(halved or ""), why_full, _about_count(len(samples)), *broken)
+    remarks = (look.memory.note, str(halved or ""), why_full, _about_count(len(samples)), *broken)
     return replace(
         chosen,
         model=quantized,
@@ -156,11 +157,10 @@ def quantize_fully(
     )
 
 
-def _calibrated(decided: Decided, asked: Asked, samples: Samples, method: str, progress: Progress) -> Quantized:
+def _calibrated(decided: Decided, asked: Asked, look: Calibrator, method: str) -> Quantized:
     """Quantize with one range method."""
-    device, config = asked.device, asked.config
+    device, config, samples = asked.device, asked.config, look.samples
     settings = device.settings(method=method, per_channel=config.full.per_channel)
-    look = Calibrator(samples=samples, providers=config.lab.providers, executor=asked.flags.executor, progress=progress)
     if asked.wants("ptq_lab", "equalize", config.lab.equalize):
         ceilings = device.form.shield and config.lab.quantize_ops != "all"  # onnxruntime alone takes a Min of codes
         decided, statistics = _equalize(decided, look, settings, ceilings=ceilings)
@@ -173,12 +173,12 @@ def _calibrated(decided: Decided, asked: Asked, samples: Samples, method: str, p
     correct, why_not = device.decide("bias_correction", wanted=wanted)
     if correct:
         few = list(samples.take(asked.effort.correction_samples))
-        plan = correct_biases(plan, decided.model, few, progress=progress)
+        plan = correct_biases(plan, decided.model, few, progress=look.progress)
     return Quantized(
         plan=plan,
         model=apply_int8(decided.model, plan, device.form),
         prepared=decided.model,
-        notes=(*decided.notes, *filter(None, (look.note, why_not))),
+        notes=(*decided.notes, why_not) if why_not else decided.notes,
         statistics=statistics,
     )
 
@@ -195,7 +195,7 @@ def _closest(original: Model, candidates: Sequence[Quantized], samples: Samples,
     return replace(candidates[best], notes=(*candidates[best].notes, note))
 
 
-def _smooth(decided: Decided, asked: Asked, samples: Samples, progress: Progress) -> Decided:
+def _smooth(decided: Decided, asked: Asked, look: Calibrator) -> Decided:
     """Smooth what MatMuls read, as strongly as asked for or as the output likes best."""
     device, config = asked.device, asked.config
     given = ("full_quant_param", "smooth_alpha") in config.given
@@ -203,9 +203,15 @@ def _smooth(decided: Decided, asked: Asked, samples: Samples, progress: Progress
         return decided
     settings = device.settings(method="MAX_MIN", per_channel=config.full.per_channel)
     alpha = config.full.smooth_alpha if given else None
-    providers = config.lab.providers
     moved = smooth_for_output(
-        decided.model, decided.place, samples, settings, alpha=alpha, providers=providers, progress=progress
+        decided.model,
+        decided.place,
+        look.samples,
+        settings,
+        alpha=alpha,
+        providers=look.providers,
+        progress=look.progress,
+        memory=look.memory,
     )
     return decided if moved.alpha is None else decided.smoothed(moved)
 

@@ -12,13 +12,17 @@ import os
 import sys
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+
+Arrays = dict[str, NDArray[Any]]
+T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
 
@@ -50,7 +54,78 @@ def cache_folder() -> Path | None:
     return root.absolute() / "calibration"
 
 
-def read_entry(folder: Path, key: str) -> dict[str, NDArray[Any]] | None:
+@dataclass(slots=True)
+class Memory:
+    """What one run measures, and what it need not measure because an earlier one did.
+
+    Attributes
+    ----------
+    folder : Path or None
+        Where entries are kept; ``None``: nowhere.
+    measured, reused : int
+        How many results were measured, and how many come from earlier runs.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     for number in (5, 6):
+    ...         memory = Memory(Path(folder))
+    ...         kept = memory.recall(lambda: "ab12", lambda: {"x": np.array(number)}, pack=dict, unpack=dict)
+    >>> int(kept["x"]), memory.note
+    (5, 'calibration statistics reused from the cache')
+    """
+
+    folder: Path | None = field(default_factory=lambda: cache_folder())
+    measured: int = 0
+    reused: int = 0
+    _own: set[str] = field(default_factory=set)
+
+    def recall(
+        self,
+        key: Callable[[], str],
+        measure: Callable[[], T],
+        *,
+        pack: Callable[[T], Arrays],
+        unpack: Callable[[Arrays], T],
+    ) -> T:
+        """Return what is kept under a key, or measure and keep it.
+
+        Parameters
+        ----------
+        key : callable
+            Returns a hash of all that shapes the result, as hex; only called if anything is kept at all.
+        measure : callable
+            Returns the result.
+        pack, unpack : callable
+            From a result to arrays and back; what `unpack` cannot read (KeyError, ValueError, IndexError, TypeError) is
+            measured again.
+        """
+        if self.folder is None:
+            self.measured += 1
+            return measure()
+        name = key()
+        arrays = read_entry(self.folder, name)
+        if arrays is not None:
+            with suppress(KeyError, ValueError, IndexError, TypeError):
+                found = unpack(arrays)
+                self.reused += name not in self._own
+                return found
+        result = measure()
+        self.measured += 1
+        self._own.add(name)
+        write_entry(self.folder, name, pack(result))
+        return result
+
+    @property
+    def note(self) -> str:
+        """What a report should say about it; empty if everything was measured."""
+        if not self.reused:
+            return ""
+        return f"calibration statistics {'partly ' if self.measured else ''}reused from the cache"
+
+
+def read_entry(folder: Path, key: str) -> Arrays | None:
     """Return the arrays kept under a key, ``None`` if there are none that can be read.
 
     Parameters

@@ -12,14 +12,14 @@ import platform
 from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import numpy as np
 import PIL
 from numpy.typing import NDArray
 
-from ptq_lab.calibration.cache import cache_folder, read_entry, write_entry
+from ptq_lab.calibration.cache import Arrays, Memory
 from ptq_lab.calibration.samples import Samples
 from ptq_lab.calibration.statistics import STAGE, collect_statistics
 from ptq_lab.graph import Model
@@ -30,12 +30,10 @@ from ptq_lab.runtime import CPU, runtime_version
 FORMAT = 1
 """Of the entries, and of what they mean; raise it when `collect_statistics` measures anything differently."""
 
-Arrays = dict[str, NDArray[Any]]
-
 
 @dataclass(slots=True, kw_only=True)
 class Calibrator:
-    """`collect_statistics` of one set of samples, with a memory; counts how often that served.
+    """`collect_statistics` of one set of samples, with a memory.
 
     Attributes
     ----------
@@ -45,14 +43,13 @@ class Calibrator:
     executor : concurrent.futures.Executor, optional
         As for `collect_statistics`; the statistics do not depend on it.
     progress : callable
-    folder : Path or None
-        Where statistics are kept; ``None``: nowhere.
-    collected, reused : int
-        How many calls ran the samples, and how many did not have to.
+    memory : Memory
+        Of the run.
 
     Examples
     --------
     >>> import tempfile
+    >>> from pathlib import Path
     >>> from onnx import helper
     >>> from ptq_lab.calibration import open_samples
     >>> from ptq_lab.graph import load_model
@@ -62,31 +59,27 @@ class Calibrator:
     >>> model = load_model(helper.make_model(graph, opset_imports=opset, ir_version=8))
     >>> samples = open_samples([{"x": [-1, 2]}, {"x": [3, 4]}], model.inputs)
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     calibrate = Calibrator(samples=samples, folder=Path(folder))
-    ...     [calibrate(model, ["y"])["y"].high for _ in range(2)]
+    ...     memories = [Memory(Path(folder)), Memory(Path(folder))]
+    ...     [Calibrator(samples=samples, memory=memory)(model, ["y"])["y"].high for memory in memories]
     [4.0, 4.0]
-    >>> calibrate.collected, calibrate.reused
-    (1, 1)
+    >>> [(memory.measured, memory.reused) for memory in memories]
+    [(1, 0), (0, 1)]
     """
 
     samples: Samples
     providers: Sequence[str] = CPU
     executor: Executor | None = None
     progress: Progress = silent
-    folder: Path | None = field(default_factory=cache_folder)
-    collected: int = 0
-    reused: int = 0
+    memory: Memory = field(default_factory=Memory)
 
     def __call__(
         self, model: Model, tensors: Sequence[str], *, methods: Collection[str] = ("MAX_MIN",), channels: bool = False
     ) -> dict[str, TensorStatistics]:
         """Return what `collect_statistics` returns, to the last bit; it raises the same."""
-        key = self._key(model, tensors, methods, channels) if self.folder is not None else ""
-        if self.folder is not None and (found := _recall(self.folder, key, tensors)) is not None:
-            self.reused += 1
-            self.progress(Step(STAGE, len(self.samples), len(self.samples), "from the cache"))
-            return found
-        fresh = collect_statistics(
+        needs = sorted({NEEDS.get(method, method) for method in methods})
+        facts = {"tensors": list(tensors), "needs": needs, "channels": channels, "providers": list(self.providers)}
+        measure = partial(
+            collect_statistics,
             model,
             tensors,
             self.samples,
@@ -96,31 +89,41 @@ class Calibrator:
             executor=self.executor,
             progress=self.progress,
         )
-        self.collected += 1
-        if self.folder is not None:
-            write_entry(self.folder, key, pack(fresh))
-        return fresh
 
-    @property
-    def note(self) -> str:
-        """What a report should say about it; empty if everything was measured."""
-        if not self.reused:
-            return ""
-        return f"calibration statistics {'partly ' if self.collected else ''}reused from the cache"
+        def recalled(arrays: Arrays) -> dict[str, TensorStatistics]:
+            found = unpack(arrays)
+            if list(found) != list(dict.fromkeys(tensors)):
+                raise ValueError
+            return found
 
-    def _key(self, model: Model, tensors: Sequence[str], methods: Collection[str], channels: bool) -> str:
-        facts = {
-            "format": FORMAT,
-            "model": _content(model),
-            "tensors": list(tensors),
-            "samples": self.samples.fingerprint(),
-            "needs": sorted({NEEDS.get(method, method) for method in methods}),
-            "channels": channels,
-            "providers": list(self.providers),
-            "versions": [runtime_version(), np.__version__, PIL.__version__],
-            "processor": _processor(),
-        }
-        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+        key = partial(content_key, model, self.samples, facts)
+        before = self.memory.measured
+        statistics = self.memory.recall(key, measure, pack=pack, unpack=recalled)
+        if self.memory.measured == before:
+            self.progress(Step(STAGE, len(self.samples), len(self.samples), "from the cache"))
+        return statistics
+
+
+def content_key(model: Model, samples: Samples, facts: Mapping[str, Any]) -> str:
+    """Return a hash of a model, of samples, and of what is measured, with all else that shapes the result.
+
+    Parameters
+    ----------
+    model : Model
+        What runs, weights included.
+    samples : Samples
+    facts : mapping
+        What is measured and how, as plain data.
+    """
+    everything = {
+        **facts,
+        "format": FORMAT,
+        "model": _content(model),
+        "samples": samples.fingerprint(),
+        "versions": [runtime_version(), np.__version__, PIL.__version__],
+        "processor": _processor(),
+    }
+    return hashlib.sha256(json.dumps(everything, sort_keys=True).encode()).hexdigest()
 
 
 def pack(statistics: Mapping[str, TensorStatistics]) -> Arrays:
@@ -183,17 +186,6 @@ def unpack(arrays: Arrays) -> dict[str, TensorStatistics]:
             channel_high=columns["channel_high"][index],
         )
     return found
-
-
-def _recall(folder: Path, key: str, tensors: Sequence[str]) -> dict[str, TensorStatistics] | None:
-    arrays = read_entry(folder, key)
-    if arrays is None:
-        return None
-    try:
-        found = unpack(arrays)
-    except (KeyError, ValueError, IndexError, TypeError):
-        return None
-    return found if list(found) == list(dict.fromkeys(tensors)) else None
 
 
 def _content(model: Model) -> str:

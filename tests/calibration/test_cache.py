@@ -24,6 +24,8 @@ from ptq_lab.errors import InferenceError
 from ptq_lab.graph import Model, load_model, save_model
 from ptq_lab.numerics import Histogram, TensorStatistics
 from ptq_lab.pipeline import QuantResult
+from ptq_lab.progress import Step
+from ptq_lab.search import smooth
 from tests import models
 from tests.models import node
 
@@ -78,7 +80,7 @@ def test_what_is_recalled_is_what_was_collected_to_the_last_bit(folder: Path, op
     for _ in range(2):
         calibrate = Calibrator(samples=samples_of(model))
         assert same(calibrate(model, TENSORS, **options), collected)
-    assert (calibrate.collected, calibrate.reused, calibrate.note) == (0, 1, REUSED)
+    assert (calibrate.memory.measured, calibrate.memory.reused, calibrate.memory.note) == (0, 1, REUSED)
     assert len(entries(folder)) == 1
 
 
@@ -112,7 +114,7 @@ def test_every_change_of_what_shapes_statistics_measures_again(folder: Path, mon
     model = network()
     samples = samples_of(model)
     cpu = {"samples": samples, "providers": ("CPUExecutionProvider",)}
-    assert calibrated(samples, model).collected == 1
+    assert calibrated(samples, model).memory.measured == 1
     changed = [
         calibrated(samples, network(seed=5)),
         calibrated(samples, model, ("x", "r")),
@@ -128,16 +130,16 @@ def test_every_change_of_what_shapes_statistics_measures_again(folder: Path, mon
     with monkeypatch.context() as patch:
         patch.setattr(recall, "FORMAT", recall.FORMAT + 1)
         changed.append(calibrated(samples, model))
-    assert {each.reused for each in changed} == {0}
+    assert {each.memory.reused for each in changed} == {0}
     assert len(entries(folder)) == 1 + len(changed)
     assert Calibrator(**cpu)(model, TENSORS)  # type: ignore[arg-type]
-    assert calibrated(samples, model).reused == 1
+    assert calibrated(samples, model).memory.reused == 1
 
 
 def test_methods_that_need_the_same_counts_share_them(folder: Path) -> None:
     model = network()
-    assert calibrated(samples_of(model), model, methods=("MSE",)).collected == 1
-    assert calibrated(samples_of(model), model, methods=("PERCENTILE",)).reused == 1
+    assert calibrated(samples_of(model), model, methods=("MSE",)).memory.measured == 1
+    assert calibrated(samples_of(model), model, methods=("PERCENTILE",)).memory.reused == 1
 
 
 def test_images_are_known_by_content_and_preprocessing_and_not_by_place(folder: Path, tmp_path: Path) -> None:
@@ -151,10 +153,10 @@ def test_images_are_known_by_content_and_preprocessing_and_not_by_place(folder: 
         path = (("x", str(tmp_path / name)),)
         return open_samples(None, model.inputs, preprocess=Preprocessing(calibrate_path=path, **options))
 
-    assert calibrated(opened("a"), model).collected == 1
-    assert calibrated(opened("b", calibrate_size=2, input_type="IMAGE"), model).reused == 1
-    assert calibrated(opened("a", image_to_format="RGB"), model).reused == 0
-    assert calibrated(opened("a", normalize_mean=(1.0,) * 3, normalize_std=(2.0,) * 3), model).reused == 0
+    assert calibrated(opened("a"), model).memory.measured == 1
+    assert calibrated(opened("b", calibrate_size=2, input_type="IMAGE"), model).memory.reused == 1
+    assert calibrated(opened("a", image_to_format="RGB"), model).memory.reused == 0
+    assert calibrated(opened("a", normalize_mean=(1.0,) * 3, normalize_std=(2.0,) * 3), model).memory.reused == 0
 
 
 def test_a_file_that_changed_since_its_model_was_loaded_is_not_mistaken_for_it(folder: Path, tmp_path: Path) -> None:
@@ -164,7 +166,7 @@ def test_a_file_that_changed_since_its_model_was_loaded_is_not_mistaken_for_it(f
     new_model = load_model(tmp_path / "m.onnx")
     new = Calibrator(samples=samples_of(new_model))
     assert new(new_model, TENSORS)["r"].high != old["r"].high
-    assert new.reused == 0
+    assert new.memory.reused == 0
 
 
 def test_a_fingerprint_of_pinned_samples_is_taken_once_and_of_others_every_time() -> None:
@@ -200,8 +202,8 @@ def test_a_damaged_entry_is_measured_again_and_replaced(folder: Path, content: b
     (folder / name).write_bytes(whole[: len(whole) // 2] if content is None else content)
     again = Calibrator(samples=samples_of(model))
     assert same(again(model, TENSORS), first)
-    assert again.collected == 1
-    assert calibrated(samples_of(model), model).reused == 1
+    assert again.memory.measured == 1
+    assert calibrated(samples_of(model), model).memory.reused == 1
 
 
 def test_arrays_of_something_else_are_measured_again(folder: Path) -> None:
@@ -211,7 +213,7 @@ def test_arrays_of_something_else_are_measured_again(folder: Path) -> None:
     other = pack(collect_statistics(model, ["x"], samples_of(model)))
     for arrays in ({"x": np.arange(3)}, other, other | {"numbers": np.zeros((1, 2))}):
         write_entry(folder, name.removesuffix(".npz"), arrays)
-        assert calibrated(samples_of(model), model).collected == 1
+        assert calibrated(samples_of(model), model).memory.measured == 1
     np.save(folder / "single", np.zeros(3))
     (folder / "single.npy").rename(folder / "single.npz")
     assert read_entry(folder, "single") is None
@@ -231,7 +233,7 @@ def test_a_folder_that_cannot_be_written_costs_nothing_but_a_line_in_the_log(
     caplog.set_level("INFO", "ptq_lab.calibration.cache")
     model = network()
     for _ in range(2):
-        assert calibrated(samples_of(model), model).collected == 1
+        assert calibrated(samples_of(model), model).memory.measured == 1
     assert "cannot be written" in caplog.text
     assert (tmp_path / "file").read_text() == "no folder"
 
@@ -279,6 +281,10 @@ def test_a_folder_of_ours_is_for_its_user_alone(folder: Path) -> None:
     assert os.name == "nt" or stat.S_IMODE(folder.stat().st_mode) == 0o700
 
 
+def unwanted(*_: object, **__: object) -> None:
+    pytest.fail("the samples were run again")
+
+
 def run(**full: object) -> QuantResult:
     config: dict[str, dict[str, object]] = {
         "common_quant_param": {"quant_type": "FULL_QUANT"},
@@ -304,7 +310,7 @@ def test_quantizing_again_recalibrates_nothing_gives_the_same_bytes_and_says_so(
 
 def test_editing_another_line_does_not_recalibrate(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = run(activation_quant_method="KL")
-    monkeypatch.setattr(recall, "collect_statistics", None)  # whoever calls it fails
+    monkeypatch.setattr(recall, "collect_statistics", unwanted)
     second = run(activation_quant_method="KL", bias_correction=False)
     assert REUSED in second.report.summary.notes
     assert second.model_path.read_bytes() != first.model_path.read_bytes()
@@ -316,3 +322,37 @@ def test_a_run_of_which_a_part_is_known_says_partly(folder: Path) -> None:
     assert (
         "calibration statistics partly reused from the cache" in run(activation_quant_method="KL").report.summary.notes
     )
+
+
+def test_what_smoothing_measures_is_remembered_too(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = demo.load("digits_transformer")
+    config = {"common_quant_param": {"quant_type": "FULL_QUANT"}}
+    cold = quantize(words.model_path, config, samples=words.calib_path)
+    assert len(entries(folder)) == 3  # both parts of the samples, and all of them after smoothing
+    monkeypatch.setattr(recall, "collect_statistics", unwanted)
+    monkeypatch.setattr(smooth, "run_sweep", unwanted)
+    steps: list[Step] = []
+    warm = quantize(words.model_path, config, samples=words.calib_path, progress=steps.append)
+    assert warm.model_path.read_bytes() == cold.model_path.read_bytes()
+    assert REUSED in warm.report.summary.notes
+    told = {step.stage: (step.done, step.total) for step in steps if step.detail == "from the cache"}
+    assert {stage: done == total for stage, (done, total) in told.items()} == {"smooth": True, "calibrate": True}
+
+
+def test_what_progress_raises_is_not_taken_for_damage(folder: Path) -> None:
+    model = network()
+    calibrated(samples_of(model), model)
+
+    def stop(_: Step) -> None:
+        raise ValueError("enough")
+
+    with pytest.raises(ValueError, match="enough"):
+        Calibrator(samples=samples_of(model), progress=stop)(model, TENSORS)
+
+
+def test_trying_two_methods_in_one_run_is_not_called_reuse(folder: Path) -> None:
+    config = {"common_quant_param": {"quant_type": "FULL_QUANT"}, "ptq_lab": {"effort": "best"}}
+    first, second = (quantize(DIGITS.model_path, config, samples=DIGITS.calib_path) for _ in range(2))
+    assert not [note for note in first.report.summary.notes if "cache" in note]
+    assert REUSED in second.report.summary.notes
+    assert first.model_path.read_bytes() == second.model_path.read_bytes()
