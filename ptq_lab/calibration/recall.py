@@ -118,7 +118,7 @@ def content_key(model: Model, samples: Samples, facts: Mapping[str, Any]) -> str
     everything = {
         **facts,
         "format": FORMAT,
-        "model": _content(model),
+        "model": model.content(),
         "samples": samples.fingerprint(),
         "versions": [runtime_version(), np.__version__, PIL.__version__],
         "processor": _processor(),
@@ -186,11 +186,6 @@ def unpack(arrays: Arrays) -> dict[str, TensorStatistics]:
             channel_high=columns["channel_high"][index],
         )
     return found
-
-
-def _content(model: Model) -> str:
-    """Hash what would run; a file may have changed since it was loaded, so it is not asked."""
-    return model.digest() if model.path is None else hashlib.sha256(model.serialize()).hexdigest()
 
 
 def _processor() -> list[str]:
