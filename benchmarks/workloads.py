@@ -17,6 +17,8 @@ from ptq_lab.graph import load_model
 
 Feeds = dict[str, NDArray[Any]]
 
+os.environ["PTQ_LAB_CACHE"] = "off"  # what is measured has to be done, in processes started from here too
+
 _REPOSITORY = Path(__file__).resolve().parents[1]
 MODELS = Path(os.environ.get("PTQ_LAB_MODELS") or _REPOSITORY.parent / "shared" / "models").resolve()
 DATA = MODELS.parent / "data"

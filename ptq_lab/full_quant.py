@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from itertools import islice
 from typing import Any
 
-from ptq_lab.calibration import Samples, collect_statistics
+from ptq_lab.calibration import Samples
+from ptq_lab.calibration.recall import Calibrator
 from ptq_lab.config import QuantConfig
 from ptq_lab.config.ascend import input_shapes, profile_groups
 from ptq_lab.devices import Preset, Profiles, atc_arguments, expand_profiles, preset, unmet_needs, validate
@@ -27,8 +27,6 @@ from ptq_lab.search.bias_correction import correct_biases
 from ptq_lab.search.equalize import Equalized, equalize, scale_statistics
 from ptq_lab.search.local_correction import correct_biases_locally
 from ptq_lab.search.smooth import Smoothed, smooth_for_output
-
-Look = Callable[..., Mapping[str, TensorStatistics]]  # collect_statistics with its providers
 
 INPUT_SAMPLES = 8
 JUDGE_SAMPLES = 32
@@ -144,13 +142,14 @@ def quantize_fully(
     device = preset(config.full.target_device)
     _require(device, original, config, flags)
     asked = Asked(device, config, flags, EFFORTS[config.lab.effort or "balanced"])
-    decided = _smooth(decide_integers(original, config), asked, samples, progress)
-    candidates = [_calibrated(decided, asked, samples, method, progress) for method in asked.methods]
+    look = Calibrator(samples=samples, providers=config.lab.providers, executor=flags.executor, progress=progress)
+    decided = _smooth(decide_integers(original, config), asked, look)
+    candidates = [_calibrated(decided, asked, look, method) for method in asked.methods]
     chosen = candidates[0] if len(candidates) == 1 else _closest(original, candidates, samples, progress)
     half, why_full = device.decide("fp16", wanted=flags.fp16)
     quantized, halved = store_half(chosen.model) if half else (chosen.model, None)
     broken = validate(quantized, device, skipped=[skip.node for skip in chosen.plan.skips])
-    remarks = (str(halved or ""), why_full, _about_count(len(samples)), *broken)
+    remarks = (look.memory.note, str(halved or ""), why_full, _about_count(len(samples)), *broken)
     return replace(
         chosen,
         model=quantized,
@@ -160,16 +159,15 @@ def quantize_fully(
     )
 
 
-def _calibrated(decided: Decided, asked: Asked, samples: Samples, method: str, progress: Progress) -> Quantized:
+def _calibrated(decided: Decided, asked: Asked, look: Calibrator, method: str) -> Quantized:
     """Quantize with one range method."""
-    device, config = asked.device, asked.config
+    device, config, samples = asked.device, asked.config, look.samples
     settings = device.settings(method=method, per_channel=config.full.per_channel)
-    look = partial(collect_statistics, providers=config.lab.providers, executor=asked.flags.executor, progress=progress)
     if asked.wants("ptq_lab", "equalize", config.lab.equalize):
         ceilings = device.form.shield and config.lab.quantize_ops != "all"  # onnxruntime alone takes a Min of codes
-        decided, statistics = _equalize(decided, look, samples, settings, ceilings=ceilings)
+        decided, statistics = _equalize(decided, look, settings, ceilings=ceilings)
     else:
-        statistics = look(decided.model, decided.placement.measured, samples, methods=(method,))
+        statistics = look(decided.model, decided.placement.measured, methods=(method,))
     plan = make_int8_plan(decided.placement, statistics, settings)
     plan = refine_input_grids(plan, list(islice(samples, INPUT_SAMPLES)), symmetric=device.symmetric)
     plan = round_int8(plan, decided.model)
@@ -178,7 +176,7 @@ def _calibrated(decided: Decided, asked: Asked, samples: Samples, method: str, p
     if correct:
         few = list(samples.take(asked.effort.correction_samples))
         corrects = CORRECTIONS[config.lab.bias_correction_mode]
-        plan = corrects(plan, decided.model, few, progress=progress)
+        plan = corrects(plan, decided.model, few, progress=look.progress)
     return Quantized(
         plan=plan,
         model=apply_int8(decided.model, plan, device.form),
@@ -201,7 +199,7 @@ def _closest(original: Model, candidates: Sequence[Quantized], samples: Samples,
     return replace(candidates[best], notes=(*candidates[best].notes, note))
 
 
-def _smooth(decided: Decided, asked: Asked, samples: Samples, progress: Progress) -> Decided:
+def _smooth(decided: Decided, asked: Asked, look: Calibrator) -> Decided:
     """Smooth what MatMuls read, as strongly as asked for or as the output likes best."""
     device, config = asked.device, asked.config
     given = ("full_quant_param", "smooth_alpha") in config.given
@@ -209,24 +207,30 @@ def _smooth(decided: Decided, asked: Asked, samples: Samples, progress: Progress
         return decided
     settings = device.settings(method="MAX_MIN", per_channel=config.full.per_channel)
     alpha = config.full.smooth_alpha if given else None
-    providers = config.lab.providers
     moved = smooth_for_output(
-        decided.model, decided.place, samples, settings, alpha=alpha, providers=providers, progress=progress
+        decided.model,
+        decided.place,
+        look.samples,
+        settings,
+        alpha=alpha,
+        providers=look.providers,
+        progress=look.progress,
+        memory=look.memory,
     )
     return decided if moved.alpha is None else decided.smoothed(moved)
 
 
 def _equalize(
-    decided: Decided, look: Look, samples: Samples, settings: Int8Settings, *, ceilings: bool
+    decided: Decided, look: Calibrator, settings: Int8Settings, *, ceilings: bool
 ) -> tuple[Decided, Mapping[str, TensorStatistics]]:
     """Equalise the model, and return the statistics of what came out of it."""
-    seen = look(decided.model, decided.placement.measured, samples, channels=True)
+    seen = look(decided.model, decided.placement.measured, channels=True)
     equal = equalize(decided.model, seen, per_channel=settings.per_channel, ceilings=ceilings)
     decided = decided.equalized(equal)
     measured = decided.placement.measured
     if settings.method == "MAX_MIN" and not equal.ceilings and set(measured) <= set(seen):
         return decided, scale_statistics(seen, equal.factors)  # extremes of rescaled channels need no second look
-    return decided, look(decided.model, measured, samples, methods=(settings.method,))
+    return decided, look(decided.model, measured, methods=(settings.method,))
 
 
 def preview_integers(original: Model, config: QuantConfig) -> QuantPlan:

@@ -17,6 +17,7 @@ from typing import Any, Literal, Protocol
 import onnx
 
 from ptq_lab.calibration import Samples, open_samples, random_samples
+from ptq_lab.calibration.outlines import outline_activations
 from ptq_lab.calibration.preprocess import plain as plain_options
 from ptq_lab.calibration.preview import preview_sample
 from ptq_lab.config import QuantConfig, load_config, unsupported
@@ -194,7 +195,7 @@ def quantize(
             measured = measure(original, draft, shown, metric, providers=providers, progress=told)
             if done.fitted:
                 measured = replace(measured, compared_on=f"{shown.origin} (used for calibration too)")
-            integers = _look_at_integers(original, draft, done, data, providers)
+            integers = _look_at_integers(original, draft, done, data, providers, progress=told)
             cosine, _, _ = overall(measured.outputs)
             form = Form(name=done.label, arithmetic=done.arithmetic, model=draft, cosine=cosine)
             performance = look_at_performance(original, form, options, flags, data) if done.runs_here else None
@@ -251,15 +252,18 @@ def _usable(config: QuantConfig) -> QuantConfig:
 
 
 def _look_at_integers(
-    original: Model, draft: Model, done: Quantized, data: Samples, providers: Sequence[str]
+    original: Model, draft: Model, done: Quantized, data: Samples, providers: Sequence[str], *, progress: Progress
 ) -> Integers | None:
-    """Run what computes in integers once, to see which kernels it got and how fast they are."""
+    """Look at what computes in integers: its kernels and how fast they are, and how its activations are spread."""
     if done.plan.placement is None:
         return None
     run = None
     if done.runs_here:
         run = measure_execution(original, draft, done.plan, next(iter(data)), providers=providers)
-    return Integers(execution=run, statistics=done.statistics, preview=preview_sample(data))
+    shown = [each.tensor for each in done.plan.activations if each.tensor in done.statistics]
+    seen = {tensor: done.statistics[tensor] for tensor in shown}
+    outlines = outline_activations(done.prepared, seen, data, providers=providers, progress=progress)
+    return Integers(execution=run, statistics=done.statistics, outlines=outlines, preview=preview_sample(data))
 
 
 def _look_at_products(done: Quantized, data: Samples) -> Table[ProductRow]:
@@ -300,6 +304,7 @@ def _inputs(
         data = random_samples(model.inputs, input_shape=shapes)
     else:
         data = open_samples(samples, model.inputs, **reading)
+    data = data.pinned()  # the manifest and the cache of statistics ask for their fingerprint
     return data, None if evaluate is None else open_metric(evaluate, model.inputs, outputs=model.outputs, **reading)
 
 

@@ -22,6 +22,11 @@ _QUIET = 3  # onnxruntime's log level: errors only
 _SOURCE_PLACE = re.compile(r"Load model from \S+ failed:|/\S*onnxruntime\S*:\d+ [^()]*\([^()]*\)(?: const)? ")
 
 
+def runtime_version() -> str:
+    """Return the version of onnxruntime, whatever the package is called that brought it."""
+    return str(onnxruntime.__version__)
+
+
 def open_session(
     model: Model | Path | bytes, *, providers: Sequence[str] = CPU, threads: int = 1
 ) -> onnxruntime.InferenceSession:

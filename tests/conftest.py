@@ -19,6 +19,8 @@ from tests.models import conv_relu
 Outputs = dict[str, NDArray[Any]]
 Run = Callable[..., Outputs]
 
+os.environ["PTQ_LAB_CACHE"] = "off"  # processes started by tests too; the tests of the cache have folders of their own
+
 _LEVELS = {
     "off": onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL,
     "basic": onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC,

@@ -192,3 +192,16 @@ def test_best_tries_ranges_and_keeps_what_brings_the_outputs_closest() -> None:
     best, balanced = full(lab={"effort": "best"}), full()
     assert any(note.startswith("range method chosen") for note in best.report.summary.notes)
     assert best.report.summary.cosine_mean >= balanced.report.summary.cosine_mean - 1e-4
+
+
+@pytest.mark.parametrize(("method", "counted"), [("MAX_MIN", 8), ("MSE", 150)])
+def test_every_activation_of_a_report_has_the_histogram_of_what_was_counted(method: str, counted: int) -> None:
+    rows = full(lab={} if method == "MAX_MIN" else {"activation_quant_method": method}).report.activations
+    assert {(row.histogram_samples, len(row.histogram)) for row in rows} == {(counted, 64)}
+    assert all(sum(row.histogram) for row in rows)
+    images = np.load(DIGITS.calib_path)["image"].astype(np.float32)
+    ink = images[:counted][images[:counted] != 0]
+    [shown] = [row for row in rows if not row.node]
+    assert (shown.observed_low, shown.observed_high) == (images.min(), images.max())
+    assert sum(shown.histogram) == ink.size
+    assert shown.histogram[-1] == pytest.approx(np.mean(ink >= images.max() * 63 / 64) * ink.size, rel=0.05)

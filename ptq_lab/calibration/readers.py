@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -132,7 +132,8 @@ def image_column(
         raise SampleError(_channel_fault(spec, options))
     if spec.dtype.kind == "f" and not options.normalize_mean:
         notes.append("normalize_mean and normalize_std are not set: images are fed as 0..255")
-    reader = ImageReader(options=options, layout=found, dtype=spec.dtype)
+    how = replace(options, calibrate_path=(), calibrate_size=None, input_type=None)  # not where from or how many
+    reader = ImageReader(options=how, layout=found, dtype=spec.dtype)
     return FileColumn(tuple(paths), reader), tuple(notes)
 
 

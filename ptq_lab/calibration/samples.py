@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from numpy.typing import NDArray
@@ -57,6 +57,7 @@ class Samples:
     source: str = "given by the caller"
     notes: tuple[str, ...] = ()
     random: bool = False
+    _known: list[str] | None = field(default=None, repr=False)  # the fingerprint, once it was taken of pinned samples
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -106,15 +107,25 @@ class Samples:
         """
         if not 0 <= start < stop <= len(self):
             raise SampleError(f"samples {start}..{stop} asked for, there are {len(self)}")
-        return replace(self, start=self.start + start, stop=self.start + stop)
+        known: list[str] | None = None if self._known is None else []
+        return replace(self, start=self.start + start, stop=self.start + stop, _known=known)
+
+    def pinned(self) -> Samples:
+        """Return the same samples for one run: their fingerprint is taken once, and changes after that go unnoticed."""
+        return self if self._known is not None else replace(self, _known=[])
 
     def fingerprint(self) -> str:
         """Return a hash (64 hex digits) of the samples' content and of how they are read.
 
-        It does not depend on paths, times or file names; it reads everything once.
+        It does not depend on paths, times or file names; it reads everything once, of pinned samples in the first
+        call only.
         """
+        if self._known:
+            return self._known[0]
         sha = hashlib.sha256()
         for spec, column in zip(self.inputs, self.columns, strict=True):
             sha.update(f"{spec.name} {spec.dtype} {spec.shape};".encode())
             sha.update(column.digest(self.start, self.stop))
+        if self._known is not None:
+            self._known.append(sha.hexdigest())
         return sha.hexdigest()

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import jinja2
 
 from ptq_lab.figures import style
+from ptq_lab.figures.outlines import OutlineView, view_outline
 from ptq_lab.figures.ranges import RANGE_WIDTH, SEEN_WIDTH, value_span
 from ptq_lab.figures.sizes import size_parts
 from ptq_lab.figures.thresholds import BARS, Counts, fold_counts, heading
@@ -59,12 +60,13 @@ class LayerView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ActivationView:
-    """One activation tensor as the words that a table shows; `cells` as in ``ACTIVATION_HEADERS``."""
+    """One activation tensor as a table shows it; `cells` as in ``ACTIVATION_HEADERS``."""
 
     title: str
     node: str
     cells: Sequence[str]
     readers: str
+    outline: OutlineView | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -205,6 +207,7 @@ def environment() -> jinja2.Environment:
         loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     made.filters |= {"bytes": text.format_bytes, "shape": text.format_shape, "decibel": text.format_decibel}
+    made.globals["colours"] = {"CODES": style.CODES, "FLOAT": style.FLOAT, "INK": style.INK}
     made.globals["css"] = loader.get_source(made, "style.css")[0]
     return made
 
@@ -305,6 +308,7 @@ def _view_activation(row: ActivationRow) -> ActivationView:
         node=text.shorten(row.node) or "model input",
         cells=text.activation_cells(row),
         readers=", ".join(text.shorten(reader) for reader in row.readers) or "float operators",
+        outline=view_outline(row),
     )
 
 

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 
+from ptq_lab.calibration.outlines import Outline
 from ptq_lab.numerics import TensorStatistics
 from ptq_lab.plan import ActivationPlan, QuantPlan
 from ptq_lab.report.tables import ActivationRow, Table
 
 
-def activation_rows(plan: QuantPlan, statistics: Mapping[str, TensorStatistics]) -> Table[ActivationRow]:
+def activation_rows(
+    plan: QuantPlan, statistics: Mapping[str, TensorStatistics], outlines: Mapping[str, Outline] | None = None
+) -> Table[ActivationRow]:
     """Return one row per activation tensor that carries codes, in the order of the graph.
 
     Parameters
@@ -20,6 +24,8 @@ def activation_rows(plan: QuantPlan, statistics: Mapping[str, TensorStatistics])
         Of any kind; one that quantizes weights only gives an empty table.
     statistics : mapping of str to TensorStatistics
         What calibration saw, by tensor; a tensor that it leaves out has no observed range.
+    outlines : mapping of str to Outline, optional
+        How the values are spread, by tensor; a tensor that it leaves out has no histogram.
 
     Examples
     --------
@@ -37,7 +43,7 @@ def activation_rows(plan: QuantPlan, statistics: Mapping[str, TensorStatistics])
         _row(activation, statistics.get(activation.tensor), readers.get(activation.tensor, ()))
         for activation in plan.activations
     )
-    return Table(ActivationRow, rows)
+    return Table(ActivationRow, (_drawn(row, (outlines or {}).get(row.tensor)) for row in rows))
 
 
 def clip_share(statistics: TensorStatistics, low: float, high: float) -> float | None:
@@ -67,6 +73,12 @@ def clip_share(statistics: TensorStatistics, low: float, high: float) -> float |
     else:
         return None
     return float(counts[outside].sum() / statistics.count)
+
+
+def _drawn(row: ActivationRow, outline: Outline | None) -> ActivationRow:
+    if outline is None:
+        return row
+    return replace(row, histogram=outline.counts, histogram_samples=outline.samples)
 
 
 def _row(activation: ActivationPlan, seen: TensorStatistics | None, readers: tuple[str, ...]) -> ActivationRow:

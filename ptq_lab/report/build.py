@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ptq_lab.calibration.outlines import Outline
 from ptq_lab.graph import Model, Skip, required_onnxruntime
 from ptq_lab.numerics import TensorStatistics, weight_error
 from ptq_lab.plan import QuantPlan, TensorPlan
@@ -18,7 +19,7 @@ from ptq_lab.report.activations import activation_rows
 from ptq_lab.report.compare import Measured
 from ptq_lab.report.execution import Execution
 from ptq_lab.report.rows import PerformanceRow, ProductRow
-from ptq_lab.report.tables import LayerRow, OutputRow, Preview, Report, Summary, Table
+from ptq_lab.report.tables import ActivationRow, LayerRow, OutputRow, Preview, Report, Summary, Table
 from ptq_lab.report.text import format_bytes
 from ptq_lab.route import Quantized
 
@@ -53,12 +54,15 @@ class Integers:
         How it runs here; ``None`` for a file that another runtime will take.
     statistics : mapping of str to TensorStatistics
         What calibration saw, by activation tensor.
+    outlines : mapping of str to Outline
+        How the values are spread, by activation tensor.
     preview : Preview or None
         The first sample as a picture.
     """
 
     execution: Execution | None
     statistics: Mapping[str, TensorStatistics]
+    outlines: Mapping[str, Outline] = field(default_factory=dict)
     preview: Preview | None = None
 
 
@@ -127,11 +131,14 @@ def build_report(
         **_execution(integers),
         **_costs(performance),
     )
+    activations = Table(ActivationRow)
+    if integers is not None:
+        activations = activation_rows(plan, integers.statistics, integers.outlines)
     return Report(
         summary,
         layers,
         measured.outputs,
-        activation_rows(plan, integers.statistics if integers is not None else {}),
+        activations,
         integers.preview if integers is not None else None,
         performance.rows if performance is not None else Table(PerformanceRow),
         Table(ProductRow, products),

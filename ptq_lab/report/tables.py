@@ -18,6 +18,8 @@ from ptq_lab.report.rows import PerformanceRow, ProductRow
 
 Row = TypeVar("Row")
 
+_NOT_IN_CSV = {"csv": False}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayerRow:
@@ -111,6 +113,11 @@ class ActivationRow:
         Of the codes: ``"uint8"`` or ``"int8"``.
     readers : tuple of str
         Nodes that read the codes.
+    histogram : tuple of int
+        Counts in equal bins from `observed_low` to `observed_high`, exact zeros left out; empty if nothing was
+        counted. Not in the CSV.
+    histogram_samples : int
+        How many samples were counted, from the first on; at most those of calibration.
     """
 
     tensor: str
@@ -125,6 +132,8 @@ class ActivationRow:
     zero_point: int
     dtype: str
     readers: tuple[str, ...] = ()
+    histogram: tuple[int, ...] = field(default=(), metadata=_NOT_IN_CSV)
+    histogram_samples: int = field(default=0, metadata=_NOT_IN_CSV)
 
 
 class Preview(Protocol):
@@ -177,8 +186,8 @@ class Table(Sequence[Row], Generic[Row]):
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """Column names, in order."""
-        return tuple(column.name for column in fields(self.row_type))  # type: ignore[arg-type]
+        """Names of the CSV columns, in order."""
+        return tuple(column.name for column in fields(self.row_type) if column.metadata.get("csv", True))  # type: ignore[arg-type]
 
     def records(self) -> list[dict[str, Any]]:
         """Return the rows as plain dictionaries."""

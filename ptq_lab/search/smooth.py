@@ -6,6 +6,7 @@ their resolution; weights have a scale per output channel and lose little when a
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -15,6 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptq_lab.calibration import Samples
+from ptq_lab.calibration.cache import Arrays, Memory
+from ptq_lab.calibration.recall import content_key
 from ptq_lab.calibration.sweep import Sweep, run_sweep
 from ptq_lab.graph import Model, Placement, observe
 from ptq_lab.graph.placement import Layer
@@ -74,8 +77,11 @@ def measure_features(
     *,
     providers: Sequence[str] = CPU,
     progress: Progress = silent,
+    memory: Memory | None = None,
 ) -> dict[str, FeatureExtent]:
     """Measure every tensor that will carry codes, those that can be smoothed feature by feature.
+
+    What `memory` knows of the same model and samples is not measured again.
 
     Raises
     ------
@@ -85,7 +91,6 @@ def measure_features(
     smoothable = {layer.source for layer in smoothable_layers(placement)}
     observed, outputs = observe(model, placement.measured)
     gauges = {name: _per_feature if name in smoothable else _overall for name in outputs}
-    sweep = Sweep(model=observed.serialize(), outputs=outputs, gauges=gauges, providers=tuple(providers), threads=0)
     done = 0
 
     def tick(count: int, place: str) -> None:
@@ -93,7 +98,27 @@ def measure_features(
         done += count
         progress(Step("smooth", done, len(samples), place))
 
-    return run_sweep(sweep, samples, executor=None, tick=tick)
+    def measure() -> dict[str, FeatureExtent]:
+        sweep = Sweep(model=observed.serialize(), outputs=outputs, gauges=gauges, providers=tuple(providers), threads=0)
+        return run_sweep(sweep, samples, executor=None, tick=tick)
+
+    def recalled(arrays: Arrays) -> dict[str, FeatureExtent]:
+        return {name: FeatureExtent(arrays[f"low {i}"], arrays[f"high {i}"]) for i, name in enumerate(outputs)}
+
+    if memory is None:
+        return measure()
+    facts = {"tensors": list(outputs), "features": sorted(smoothable), "providers": list(providers)}
+    facts["threads"] = [str(os.cpu_count())]  # onnxruntime chooses them by it
+    extents = memory.recall(lambda: content_key(model, samples, facts), measure, pack=_pack, unpack=recalled)
+    if not done:
+        tick(len(samples), "from the cache")
+    return extents
+
+
+def _pack(extents: Mapping[str, FeatureExtent]) -> Arrays:
+    rows = list(enumerate(extents.values()))
+    lows = {f"low {i}": np.asarray(extent.low) for i, extent in rows}
+    return lows | {f"high {i}": np.asarray(extent.high) for i, extent in rows}
 
 
 def smoothable_layers(placement: Placement) -> tuple[Layer, ...]:
@@ -159,6 +184,7 @@ def smooth_for_output(
     write: Write | None = None,
     providers: Sequence[str] = CPU,
     progress: Progress = silent,
+    memory: Memory | None = None,
 ) -> Smoothed:
     """Smooth a model as strongly as its own output likes best, or not at all.
 
@@ -177,6 +203,8 @@ def smooth_for_output(
         Quantizes a candidate, given its placement and the extremes of its tensors; statically if not given.
     providers : sequence of str
         onnxruntime execution providers that measure.
+    memory : Memory, optional
+        What was measured before.
 
     Returns
     -------
@@ -193,7 +221,7 @@ def smooth_for_output(
     reason = _why_not(placement, samples, settings, alpha)
     if reason:
         return Smoothed(model=model, alpha=None, note=reason)
-    measure = partial(measure_features, model, placement, providers=providers, progress=progress)
+    measure = partial(measure_features, model, placement, providers=providers, progress=progress, memory=memory)
     if alpha is not None:
         smoothed = smooth(model, placement, measure(samples), alpha)
         return Smoothed(model=smoothed, alpha=alpha, note=f"smoothed with alpha {alpha:g}, as asked for")

@@ -162,6 +162,34 @@ def test_the_digest_covers_external_data(tmp_path: Path) -> None:
     assert load_model(path).digest() != before
 
 
+def test_the_content_is_that_in_memory_wherever_the_weights_are_kept(tmp_path: Path) -> None:
+    inside, outside = load_model(conv_relu().proto), load_model(save_external(tmp_path))
+    before = inside.serialize()
+    assert inside.content() == outside.content() == inside.clone().content()
+    assert inside.serialize() == before
+    loaded = load_model(save_external(tmp_path))
+    onnx.save(large(), tmp_path / "model.onnx")
+    assert loaded.content() == inside.content()
+
+
+@pytest.mark.parametrize("change", ["weight", "shape", "attribute", "name", "constant"])
+def test_the_content_notices_every_change(change: str) -> None:
+    nodes = [node("Conv", ["x", "w"], ["c"], pads=[1, 1, 1, 1], name="conv"), node("Add", ["c", "k"], ["y"])]
+    weight, number = random(3, 3, 3, 3), np.ones(1, np.float32)
+    changed = {
+        "weight": {"w": np.nextafter(weight, np.float32(9)), "k": number},
+        "shape": {"w": weight, "k": number.reshape(1, 1)},
+        "constant": {"w": weight, "k": 2 * number},
+    }
+    before = load_model(model(nodes, {"x": (1, 3, 6, 6)}, ["y"], {"w": weight, "k": number}))
+    if change == "attribute":
+        nodes[0] = node("Conv", ["x", "w"], ["c"], pads=[0, 2, 0, 2], name="conv")
+    if change == "name":
+        nodes[0].name = "other"
+    after = load_model(model(nodes, {"x": (1, 3, 6, 6)}, ["y"], changed.get(change, {"w": weight, "k": number})))
+    assert after.content() != before.content()
+
+
 @pytest.mark.parametrize("external", [False, True], ids=["in one file", "with external data"])
 def test_past_the_limit_of_one_file_weights_go_beside_it(
     external: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run: Run

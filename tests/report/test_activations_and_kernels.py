@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ptq_lab.calibration.outlines import BINS, outline_activations
 from ptq_lab.calibration.preview import preview_sample
 from ptq_lab.graph import load_model
 from ptq_lab.graph.kernels import KernelReport, LayerKernel
@@ -42,6 +43,7 @@ def report_of(done: Integers, execution: Execution | None = None) -> Report:
     known = Known(
         execution=execution or Execution(kernels=ALL_INTEGER, latency_ratio=0.5),
         statistics=done.statistics,
+        outlines=outline_activations(done.original, done.statistics, done.samples),
         preview=preview_sample(done.samples),
     )
     return build_report(
@@ -122,8 +124,12 @@ def test_the_table_reads_back_from_csv_and_json(done: Integers, tmp_path: Path) 
     assert [row["tensor"] for row in rows] == ["x", "a", "e", "y"]
     assert rows[1]["readers"] == "deep"
     assert float(rows[1]["scale"]) == report.activations[1].scale
+    assert not [column for column in rows[0] if "histogram" in column]
     data = json.loads(report.to_json())
     assert data["activations"][1]["readers"] == ["deep"]
+    assert data["activations"][1]["histogram"] == list(report.activations[1].histogram)
+    assert {len(row["histogram"]) for row in data["activations"]} == {BINS}
+    assert {row["histogram_samples"] for row in data["activations"]} == {4}
     assert data["sample"]["shape"] == [1, 3, 10, 10]
     assert "png" not in data["sample"]
 
