@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from ptq_lab.calibration import Samples
+from ptq_lab.calibration.cache import Memory
 from ptq_lab.config import QuantConfig
 from ptq_lab.errors import ConfigError, Problem
 from ptq_lab.flags import Flags
@@ -77,9 +78,10 @@ def quantize_dynamically(
         message = "DYNAMIC_QUANT does not go together with fp16"
         hint = "leave --fp16=on out: what is not computed in integers needs float32 to stay accurate"
         raise ConfigError([Problem(section="common_quant_param", key="quant_type", message=message, hint=hint)])
-    smoothed = _smooth(original, config, samples, progress)
+    memory = Memory()
+    smoothed = _smooth(original, config, samples, memory, progress)
     prepared = original if smoothed is None else smoothed.model
-    notes: tuple[str, ...] = () if smoothed is None else (smoothed.note,)
+    notes = tuple(filter(None, (smoothed.note if smoothed is not None else "", memory.note)))
     decided, problems = decide_products(prepared, config)
     raised = raise_opset(prepared, products_opset(by_row=_strategy(config).by_row))
     if raised is not prepared:
@@ -97,7 +99,9 @@ def quantize_dynamically(
     )
 
 
-def _smooth(original: Model, config: QuantConfig, samples: Samples, progress: Progress) -> Smoothed | None:
+def _smooth(
+    original: Model, config: QuantConfig, samples: Samples, memory: Memory, progress: Progress
+) -> Smoothed | None:
     """Smooth what products read, if there is real data to learn from."""
     if samples.random or config.lab.effort == "fast":
         return None
@@ -112,7 +116,9 @@ def _smooth(original: Model, config: QuantConfig, samples: Samples, progress: Pr
 
     settings = Int8Settings(per_channel=_strategy(config).per_channel)
     providers = config.lab.providers
-    return smooth_for_output(original, place, samples, settings, write=write, providers=providers, progress=progress)
+    return smooth_for_output(
+        original, place, samples, settings, write=write, providers=providers, progress=progress, memory=memory
+    )
 
 
 def _write(model: Model, plan: QuantPlan) -> Model:

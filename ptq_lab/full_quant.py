@@ -14,11 +14,11 @@ from ptq_lab.config.ascend import input_shapes, profile_groups
 from ptq_lab.devices import Preset, Profiles, atc_arguments, expand_profiles, preset, unmet_needs, validate
 from ptq_lab.errors import ConfigError, Problem
 from ptq_lab.flags import Flags
-from ptq_lab.graph import Model, Placement, fold_batchnorm, match_nodes, place_integers, store_half
+from ptq_lab.graph import Model, Placement, apply_plan, fold_batchnorm, match_nodes, place_integers, store_half
 from ptq_lab.graph.flow import Flow
 from ptq_lab.int8 import Int8Settings, apply_int8, integer_entries, make_int8_plan, refine_input_grids, round_int8
 from ptq_lab.numerics.ranges import TensorStatistics
-from ptq_lab.plan import QuantPlan
+from ptq_lab.plan import QuantPlan, round_weights
 from ptq_lab.progress import Progress
 from ptq_lab.report.build import overall
 from ptq_lab.report.compare import measure
@@ -27,6 +27,7 @@ from ptq_lab.search.bias_correction import correct_biases
 from ptq_lab.search.equalize import Equalized, equalize, scale_statistics
 from ptq_lab.search.local_correction import correct_biases_locally
 from ptq_lab.search.smooth import Smoothed, smooth_for_output
+from ptq_lab.weight_quant import table_entries
 
 INPUT_SAMPLES = 8
 JUDGE_SAMPLES = 32
@@ -146,6 +147,8 @@ def quantize_fully(
     decided = _smooth(decide_integers(original, config), asked, look)
     candidates = [_calibrated(decided, asked, look, method) for method in asked.methods]
     chosen = candidates[0] if len(candidates) == 1 else _closest(original, candidates, samples, progress)
+    if device.lookups and config.lab.quantize_ops != "all":
+        chosen = _with_tables(chosen, config.common.skip_quant_node)
     half, why_full = device.decide("fp16", wanted=flags.fp16)
     quantized, halved = store_half(chosen.model) if half else (chosen.model, None)
     broken = validate(quantized, device, skipped=[skip.node for skip in chosen.plan.skips])
@@ -185,6 +188,17 @@ def _calibrated(decided: Decided, asked: Asked, look: Calibrator, method: str) -
         statistics=statistics,
         fitted=True,
     )
+
+
+def _with_tables(done: Quantized, skip: tuple[str, ...]) -> Quantized:
+    """Store tables whose rows are looked up as codes: nothing computes with them, but they may be most of a file."""
+    tables = round_weights(table_entries(done.prepared, skip), done.prepared.weight)
+    if not tables.entries:
+        return done
+    stored = {entry.tensor for entry in tables.entries}
+    skips = tuple(each for each in done.plan.skips if each.tensor not in stored)
+    plan = replace(done.plan, entries=(*done.plan.entries, *tables.entries), skips=skips)
+    return replace(done, plan=plan, model=apply_plan(done.model, tables))
 
 
 def _closest(original: Model, candidates: Sequence[Quantized], samples: Samples, progress: Progress) -> Quantized:
@@ -236,8 +250,12 @@ def _equalize(
 def preview_integers(original: Model, config: QuantConfig) -> QuantPlan:
     """Return the plan without ranges: which layers will compute in integers, which not and why."""
     placement = decide_integers(original, config).placement
-    settings = preset(config.full.target_device).settings(method="", per_channel=config.full.per_channel)
-    return QuantPlan(integer_entries(placement, settings), placement.skips, (), placement)
+    device = preset(config.full.target_device)
+    layers = integer_entries(placement, device.settings(method="", per_channel=config.full.per_channel))
+    tables = table_entries(original, config.common.skip_quant_node).entries if device.lookups else ()
+    stored = {entry.tensor for entry in tables}
+    skips = tuple(each for each in placement.skips if each.tensor not in stored)
+    return QuantPlan((*layers, *tables), skips, (), placement)
 
 
 def _require(device: Preset, original: Model, config: QuantConfig, flags: Flags) -> None:

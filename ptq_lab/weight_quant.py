@@ -5,7 +5,8 @@ from __future__ import annotations
 from ptq_lab.calibration import Samples
 from ptq_lab.config import QuantConfig
 from ptq_lab.flags import Flags
-from ptq_lab.graph import Model, Rules, apply_plan, find_targets, raise_opset, required_opset, store_half
+from ptq_lab.graph import Model, Rules, Targets, apply_plan, find_targets, raise_opset, required_opset, store_half
+from ptq_lab.graph.lookups import LOOKUPS
 from ptq_lab.plan import QuantPlan, make_plan, round_weights
 from ptq_lab.progress import Progress
 from ptq_lab.route import Quantized
@@ -23,6 +24,16 @@ def decide_weights(original: Model, config: QuantConfig) -> tuple[QuantPlan, tup
     targets = find_targets(original, rules)
     plan = make_plan(targets, bits=common.bit_num, per_channel=weight.per_channel, correct=weight.bias_correction)
     return plan, tuple(map(str, targets.problems))
+
+
+def table_entries(model: Model, skip: tuple[str, ...]) -> QuantPlan:
+    """Return a plan for 8-bit tables alone: weights that no node does more with than look up rows."""
+    found = find_targets(model, Rules(min_channels=0, skip=skip))
+    operators = {node.name or "": node.op_type for node in model.graph}
+    tables = [
+        target for target in found.targets if target.by_row and all(operators[node] in LOOKUPS for node in target.nodes)
+    ]
+    return make_plan(Targets(tuple(tables), ()), bits=8)
 
 
 def quantize_weights(

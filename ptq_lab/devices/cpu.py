@@ -16,9 +16,10 @@ CPU = Preset(
             "LSTM": _NO_KERNEL.format("LSTM"),
             "GRU": _NO_KERNEL.format("GRU"),
             "RNN": _NO_KERNEL.format("RNN"),
-            "Gather": "looking up rows computes nothing; WEIGHT_QUANT makes the table smaller",
+            "Gather": "looking up anything but rows of a matrix computes nothing in integers",
         }
     ),
+    lookups=True,
     left_float=(
         ("Softmax", "probabilities need finer steps near zero than 8 bits have"),
         ("LayerNormalization", "onnxruntime normalises in float, and codes on the way would cost accuracy for nothing"),

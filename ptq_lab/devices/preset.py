@@ -58,6 +58,8 @@ class Preset:
         Options that the device decides.
     optimize : str
         What the converter's ``--optimize`` has to contain; empty if anything goes.
+    lookups : bool
+        Tables whose rows are looked up are stored as codes and decoded after the lookup.
     fixed_shapes : bool
         Every axis of the inputs needs a size, or profiles of sizes.
 
@@ -80,6 +82,7 @@ class Preset:
     form: Form = field(default_factory=Form)
     forced: tuple[Forced, ...] = ()
     optimize: str = ""
+    lookups: bool = False
     fixed_shapes: bool = False
 
     @property
