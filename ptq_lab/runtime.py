@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 
 from ptq_lab.errors import InferenceError
 from ptq_lab.graph import Model, load_model
+from ptq_lab.graph.model import constant, constants
+from ptq_lab.graph.slots import open_slots
 
 Feeds = Mapping[str, NDArray[Any]]
 
@@ -97,6 +99,56 @@ def _open(
         return onnxruntime.InferenceSession(source, options, providers=list(providers))
     except Exception as error:  # its exception classes share no base of their own
         raise InferenceError(f"{label}: onnxruntime {onnxruntime.__version__} refuses it ({_reason(error)})") from error
+
+
+class WeightSlots:
+    """A model that runs with some of its weights replaced, without being written again.
+
+    Convolutions want their weights when the model is loaded, to lay them out for their kernels; what has none runs
+    nearly as fast if weights are inputs, and then one session serves for all trials.
+
+    Parameters
+    ----------
+    model : Model
+    tensors : sequence of str
+        Weights that may be replaced.
+    providers : sequence of str
+        onnxruntime execution providers.
+    """
+
+    def __init__(self, model: Model, tensors: Sequence[str], *, providers: Sequence[str] = CPU) -> None:
+        self._providers = providers
+        self._label = model.label
+        self._weights = {name: np.ascontiguousarray(_stored(model, name)) for name in tensors}
+        as_inputs = not any(node.op_type in ("Conv", "ConvTranspose") for node in model.graph)
+        source = open_slots(model, tensors, as_inputs=as_inputs)
+        self._source = None if as_inputs else source
+        self._shared = open_session(source, providers=providers) if as_inputs else None
+
+    def run(self, changes: Mapping[str, NDArray[Any]], samples: Sequence[Feeds]) -> list[dict[str, NDArray[Any]]]:
+        """Run every sample with some weights replaced by arrays of the same shape.
+
+        Raises
+        ------
+        InferenceError
+            If onnxruntime fails.
+        """
+        changed = {name: array.astype(self._weights[name].dtype) for name, array in changes.items()}
+        weights = {**self._weights, **changed}
+        if self._shared is not None:
+            return [run_session(self._shared, {**feeds, **weights}) for feeds in samples]
+        options = _options(threads=1)
+        values = {name: onnxruntime.OrtValue.ortvalue_from_numpy(array) for name, array in weights.items()}
+        options.add_external_initializers(list(values), list(values.values()))
+        assert self._source is not None  # there is a session to share otherwise
+        session = _open(self._source, self._providers, options)
+        return [run_session(session, feeds) for feeds in samples]
+
+
+def _stored(model: Model, name: str) -> NDArray[Any]:
+    tensor = constant(constants(model.graph)[name])
+    assert tensor is not None  # constants() returns nothing else
+    return np.asarray(tensor.numpy())
 
 
 def run_session(session: onnxruntime.InferenceSession, feeds: Feeds) -> dict[str, NDArray[Any]]:

@@ -1,0 +1,138 @@
+"""What an error in each weight does to the output: one run per weight, and every width follows in closed form."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ptq_lab.graph import Model
+from ptq_lab.numerics import dequantize_weight, quantize_weight, weight_error
+from ptq_lab.numerics.similarity import dot
+from ptq_lab.numerics.width_errors import width_errors
+from ptq_lab.plan import QuantPlan, TensorPlan
+from ptq_lab.progress import Progress, Step, silent
+from ptq_lab.runtime import CPU, Feeds
+from ptq_lab.search.trials import Trials
+
+PROBE_BITS = 6  # wide enough that errors add up, narrow enough to be seen
+WIDTHS = tuple(range(1, 17))
+_STRONG = 0.02  # an output error at which a probe is repeated with more bits
+_QUIET = 1e-9  # what single precision makes of no change at all
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sensitivity:
+    """How the output error depends on the width of each weight.
+
+    Attributes
+    ----------
+    tensors : tuple of str
+    widths : tuple of int
+        What the columns of `noise` stand for.
+    gains : ndarray of float64, shape (L,)
+        Output error, ``1 - cosine``, per unit of ``||w - decoded||**2``.
+    noise : ndarray of float64, shape (L, W)
+        ``||w - decoded||**2`` at every width.
+    power : ndarray of float64, shape (L,)
+        ``||w||**2``.
+    runs : int
+        How often the model ran all samples.
+    """
+
+    tensors: tuple[str, ...]
+    widths: tuple[int, ...]
+    gains: NDArray[np.float64]
+    noise: NDArray[np.float64]
+    power: NDArray[np.float64]
+    runs: int
+
+    @property
+    def costs(self) -> NDArray[np.float64]:
+        """Expected output error of every weight at every width, shape (L, W); they add up while they are small."""
+        return self.gains[:, None] * self.noise
+
+
+def measure_sensitivity(
+    model: Model,
+    plan: QuantPlan,
+    samples: Sequence[Feeds],
+    *,
+    providers: Sequence[str] = CPU,
+    executor: Executor | None = None,
+    progress: Progress = silent,
+) -> Sensitivity:
+    """Round one weight after the other to a probing width, and see how far the outputs move.
+
+    Parameters
+    ----------
+    model : Model
+        The float model.
+    plan : QuantPlan
+        Whose entries say which weights, along which axis, and whether they are corrected.
+    samples : sequence of {input name: array}
+        A few; 8 tell the order of the weights.
+    providers : sequence of str
+        onnxruntime execution providers.
+    executor : concurrent.futures.Executor, optional
+        Threads among which the weights are shared out.
+    progress : Progress
+        Told once per weight.
+
+    Notes
+    -----
+    The error of a rounded weight is nearly noise, and noise from several layers adds up in power; so the output error
+    grows with ``gain * ||w - decoded||**2``, and one probe gives the gain. A probe that moves the output far is
+    repeated with more bits, where it still grows in proportion.
+    """
+    trials = Trials(model, [entry.tensor for entry in plan.entries], samples, providers=providers)
+    probe = partial(_probe, model.weight, trials)
+    mapped: Iterable[_Probed] = (executor.map if executor is not None else map)(probe, plan.entries)
+    rows = []
+    for index, row in enumerate(mapped):
+        rows.append(row)
+        progress(Step("sensitivity", index + 1, len(plan.entries), plan.entries[index].tensor))
+    return Sensitivity(
+        tensors=tuple(entry.tensor for entry in plan.entries),
+        widths=WIDTHS,
+        gains=np.array([row.gain for row in rows]),
+        noise=np.array([row.noise for row in rows]).reshape(len(rows), len(WIDTHS)),
+        power=np.array([row.power for row in rows]),
+        runs=trials.runs,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Probed:
+    gain: float
+    noise: NDArray[np.float64]
+    power: float
+
+
+def _probe(read: Callable[[str], NDArray[np.float32]], trials: Trials, entry: TensorPlan) -> _Probed:
+    """Measure one weight."""
+    values = read(entry.tensor)
+    power = dot(values.reshape(-1), values.reshape(-1))
+    noise = width_errors(values, WIDTHS, axis=entry.axis, correct=entry.correct)
+    for bits in (PROBE_BITS, PROBE_BITS + 4):
+        rounded = quantize_weight(values, bits=bits, axis=entry.axis, correct=entry.correct)
+        made = weight_error(values, rounded) ** 2 * power
+        moved = trials.error({entry.tensor: dequantize_weight(rounded)})
+        if moved <= _STRONG:
+            break
+    return _Probed(max(moved, _QUIET) / made if made > 0.0 else 0.0, noise, power)
+
+
+def changes_of(plan: QuantPlan, read: Callable[[str], NDArray[np.float32]]) -> Mapping[str, NDArray[np.float32]]:
+    """Return every weight of a plan as it will be decoded."""
+    changes = {}
+    for entry in plan.entries:
+        weight = entry.weight
+        if weight is None:
+            weight = quantize_weight(read(entry.tensor), bits=entry.bits, axis=entry.axis, correct=entry.correct)
+        changes[entry.tensor] = dequantize_weight(weight)
+    return changes
