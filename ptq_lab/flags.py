@@ -5,10 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 from ptq_lab.errors import ConfigError, Problem
 
 OPTIMIZE = ("none", "general", "gpu_oriented", "ascend_oriented")
+
+
+class Judge(Protocol):
+    """A task metric; higher is better."""
+
+    @property
+    def name(self) -> str: ...  # noqa: D102
+    def score(self, session: Any) -> float: ...  # noqa: D102
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,12 +34,15 @@ class Flags:
         Sizes of inputs that were given, by name.
     executor : concurrent.futures.Executor or None
         Where steps that split into tasks may run.
+    metric : Judge or None
+        What scores a model, where a search is to keep its score.
     """
 
     fp16: bool = False
     optimize: str | None = None
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     executor: Executor | None = None
+    metric: Judge | None = None
 
 
 InputShape = str | Mapping[str, Sequence[int]]

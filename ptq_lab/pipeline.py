@@ -180,8 +180,9 @@ def quantize(
     with clock("load"):
         original = load_model(model)
         place = place_output(output, original)
-        flags = Flags(fp16=fp16, optimize=optimize, shapes=parse_input_shape(input_shape), executor=executor)
-        data, metric = _inputs(original, options, samples, evaluate, flags.shapes, input_data_format)
+        shapes = parse_input_shape(input_shape)
+        data, metric = _inputs(original, options, samples, evaluate, shapes, input_data_format)
+        flags = Flags(fp16=fp16, optimize=optimize, shapes=shapes, executor=executor, metric=metric)
         notes += [*data.notes, *(metric.notes if metric else ())]
     with clock("quantize"):
         route = ROUTES[options.common.quant_type or ""]

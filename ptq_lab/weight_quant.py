@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from ptq_lab.calibration import Samples
 from ptq_lab.config import QuantConfig
 from ptq_lab.flags import Flags
 from ptq_lab.graph import Model, Rules, Targets, apply_plan, find_targets, raise_opset, required_opset, store_half
 from ptq_lab.graph.lookups import LOOKUPS
+from ptq_lab.mixed_bits import MixedBits
 from ptq_lab.plan import QuantPlan, make_plan, round_weights
 from ptq_lab.progress import Progress
 from ptq_lab.route import Quantized
 from ptq_lab.runtime import require_same
+
+MIXED_START = 8  # bits that weights have before each gets its own width
 
 
 def decide_weights(original: Model, config: QuantConfig) -> tuple[QuantPlan, tuple[str, ...]]:
@@ -22,7 +27,8 @@ def decide_weights(original: Model, config: QuantConfig) -> tuple[QuantPlan, tup
         skip=common.skip_quant_node,
     )
     targets = find_targets(original, rules)
-    plan = make_plan(targets, bits=common.bit_num, per_channel=weight.per_channel, correct=weight.bias_correction)
+    bits = common.bit_num or MIXED_START
+    plan = make_plan(targets, bits=bits, per_channel=weight.per_channel, correct=weight.bias_correction)
     return plan, tuple(map(str, targets.problems))
 
 
@@ -39,17 +45,37 @@ def table_entries(model: Model, skip: tuple[str, ...]) -> QuantPlan:
 def quantize_weights(
     original: Model, config: QuantConfig, samples: Samples, flags: Flags, *, progress: Progress
 ) -> Quantized:
-    """Quantize the weights of a model; the samples only verify a change of opset."""
+    """Quantize the weights of a model; samples verify a change of opset, and show what mixed bits do to the output."""
     decided, notes = decide_weights(original, config)
-    plan = round_weights(decided, original.weight, progress=progress)
+    if config.common.bit_num == 0 and decided.entries:
+        search = MixedBits(
+            original=original,
+            plan=decided,
+            pins={},
+            config=config,
+            samples=samples,
+            flags=flags,
+            write=partial(_write, original, half=flags.fp16),
+            progress=progress,
+        )
+        plan, how = search.choose()
+        notes += how
+    else:
+        plan = round_weights(decided, original.weight, progress=progress)
+        if flags.executor is not None:
+            notes += ("the executor was not used: rounding weights does not split into tasks",)
     raised = raise_opset(original, required_opset(plan))
     if raised is not original:
         require_same(original, raised, next(iter(samples)))
         notes += (f"opset raised from {original.opset} to {raised.opset} for this width (outputs verified)",)
     quantized = apply_plan(raised, plan)
-    if flags.executor is not None:
-        notes += ("the executor was not used: rounding weights does not split into tasks",)
     if flags.fp16:
         quantized, halved = store_half(quantized)
         notes += (str(halved),)
     return Quantized(plan=plan, model=quantized, prepared=original, notes=notes)
+
+
+def _write(original: Model, plan: QuantPlan, *, half: bool) -> Model:
+    """Return the model that a plan gives, unverified."""
+    quantized = apply_plan(original, plan)
+    return store_half(quantized)[0] if half else quantized

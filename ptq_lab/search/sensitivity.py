@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 
@@ -40,6 +43,8 @@ class Sensitivity:
         ``||w - decoded||**2`` at every width.
     power : ndarray of float64, shape (L,)
         ``||w||**2``.
+    measured : int
+        How many gains were measured, from the first on; the others are guessed from them.
     runs : int
         How often the model ran all samples.
     """
@@ -49,6 +54,7 @@ class Sensitivity:
     gains: NDArray[np.float64]
     noise: NDArray[np.float64]
     power: NDArray[np.float64]
+    measured: int
     runs: int
 
     @property
@@ -64,6 +70,7 @@ def measure_sensitivity(
     *,
     providers: Sequence[str] = CPU,
     executor: Executor | None = None,
+    deadline: float = math.inf,
     progress: Progress = silent,
 ) -> Sensitivity:
     """Round one weight after the other to a probing width, and see how far the outputs move.
@@ -80,6 +87,9 @@ def measure_sensitivity(
         onnxruntime execution providers.
     executor : concurrent.futures.Executor, optional
         Threads among which the weights are shared out.
+    deadline : float
+        Reading of ``time.monotonic`` at which measuring ends. Weights that were not reached by then, or when the user
+        interrupts, get the median gain per relative error.
     progress : Progress
         Told once per weight.
 
@@ -92,16 +102,22 @@ def measure_sensitivity(
     trials = Trials(model, [entry.tensor for entry in plan.entries], samples, providers=providers)
     probe = partial(_probe, model.weight, trials)
     mapped: Iterable[_Probed] = (executor.map if executor is not None else map)(probe, plan.entries)
-    rows = []
-    for index, row in enumerate(mapped):
-        rows.append(row)
-        progress(Step("sensitivity", index + 1, len(plan.entries), plan.entries[index].tensor))
+    rows: list[_Probed] = []
+    with suppress(KeyboardInterrupt):  # what is measured so far is worth going on with; a second one ends the run
+        for index, row in enumerate(mapped):
+            rows.append(row)
+            progress(Step("sensitivity", index + 1, len(plan.entries), plan.entries[index].tensor))
+            if time.monotonic() > deadline:
+                break
+    missing = [_guess(model.weight(entry.tensor), entry, rows) for entry in plan.entries[len(rows) :]]
+    every = [*rows, *missing]
     return Sensitivity(
         tensors=tuple(entry.tensor for entry in plan.entries),
         widths=WIDTHS,
-        gains=np.array([row.gain for row in rows]),
-        noise=np.array([row.noise for row in rows]).reshape(len(rows), len(WIDTHS)),
-        power=np.array([row.power for row in rows]),
+        gains=np.array([row.gain for row in every]),
+        noise=np.array([row.noise for row in every]).reshape(len(every), len(WIDTHS)),
+        power=np.array([row.power for row in every]),
+        measured=len(rows),
         runs=trials.runs,
     )
 
@@ -125,6 +141,14 @@ def _probe(read: Callable[[str], NDArray[np.float32]], trials: Trials, entry: Te
         if moved <= _STRONG:
             break
     return _Probed(max(moved, _QUIET) / made if made > 0.0 else 0.0, noise, power)
+
+
+def _guess(values: NDArray[np.float32], entry: TensorPlan, known: Sequence[_Probed]) -> _Probed:
+    """Take a weight to be as sensitive to a relative error as the median of those that were measured."""
+    power = dot(values.reshape(-1), values.reshape(-1))
+    relative = float(np.median([row.gain * row.power for row in known])) if known else 1.0
+    noise = width_errors(values, WIDTHS, axis=entry.axis, correct=entry.correct)
+    return _Probed(relative / power if power > 0.0 else 0.0, noise, power)
 
 
 def changes_of(plan: QuantPlan, read: Callable[[str], NDArray[np.float32]]) -> Mapping[str, NDArray[np.float32]]:
