@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 
@@ -69,12 +69,12 @@ class Case:
         return f"{self.strategy}{f', {CALIBRATION} sentences' if self.calibrated else ''}"
 
 
-ALWC = {"spearman": 87.0, "cosine": 0.9936, "short": 0.60, "peer": 1.05}
+ALWC = Case(strategy="ALWC", spearman=87.0, cosine=0.9936, short=0.60, peer=1.05)
 CASES = (
-    Case(strategy="ALWC", **ALWC),
+    ALWC,
     Case(strategy="ACWL"),
     Case(strategy="ACWC"),
-    Case(strategy="ALWC", calibrated=True, **ALWC),
+    replace(ALWC, calibrated=True),
     Case(strategy="ACWC", calibrated=True),
 )
 LATENCY = 0.50  # of float32's, at 128 words, for every strategy
@@ -151,7 +151,7 @@ def main() -> None:
     facts, table = machine_facts(), Table(COLUMNS, ("model", "what"))
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        np.savez(folder / "feeds.npz", **random_sentence(LONG))
+        np.savez(folder / "feeds.npz", allow_pickle=False, **random_sentence(LONG))
         known = sentences("eval")
         growth, whole = resident(MODEL, folder, arguments.processes)
         comparison = Comparison(

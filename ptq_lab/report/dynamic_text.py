@@ -48,7 +48,8 @@ def performance_caption(report: Report) -> str:
     what = report.summary.timed_on or "one sample"
     measured = any(row.memory is not None for row in report.performance)
     memory = "what loading the model and running it once add to a process" if measured else "not measurable here"
-    return f"Measured on this machine with {what}: latency on one thread, medians of runs in turn; RAM is {memory}."
+    how = "latency on one thread, medians of runs in turn"
+    return f"Performance, measured on this machine with {what}: {how}; RAM is {memory}."
 
 
 def performance_table(report: Report) -> str:

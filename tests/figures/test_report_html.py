@@ -117,7 +117,7 @@ def dynamic_report(made: Any, **changes: object) -> Report:
 def test_the_performance_table_has_the_documents_headers_dashes_and_a_caption(made: Any) -> None:
     html = report_html(dynamic_report(made))
     words = Outline(html).words
-    for said in (*DOCUMENT_HEADERS, "12,345", "+25.0 %", "Measured on this machine with ids <1x8>"):
+    for said in (*DOCUMENT_HEADERS, "12,345", "+25.0 %", "Performance, measured on this machine with ids <1x8>"):
         assert said in words
     assert '<td class="n">-</td>' in html
     assert "int8 brings no speed here: 1.25 of float32's time (ids <1x8>, one thread" in words

@@ -179,7 +179,7 @@ def test_weights_alone_leave_no_such_files(tmp_path: Path) -> None:
     result = quantize(digits.model_path, {"common_quant_param": {"quant_type": "WEIGHT_QUANT"}})
     result.save(tmp_path)
     assert not list(tmp_path.glob("p*.csv"))
-    assert "Measured on this machine" not in render_text(result.report)
+    assert "Performance, measured on this machine" not in render_text(result.report)
 
 
 def test_products_of_two_activations_are_no_weights_and_staying_float_is_said(
