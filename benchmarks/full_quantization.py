@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from bars import Measured, Table, arguments_parser
 from numpy.typing import NDArray
+from sentences import random_sentence, sentences, spearman
 from timing import in_turn, machine_facts
 from workloads import DATA, MODELS
 
@@ -148,35 +149,6 @@ def data_of(chosen: Case) -> tuple[Any, Iterable[Any], Callable[[NDArray[Any]], 
     return calibration, evaluation, lambda scores: float((scores.argmax(axis=1) - chosen.background == classes).mean())
 
 
-def sentences(split: str) -> list[dict[str, NDArray[np.int64]]]:
-    """Return the sentences of all pairs, first ones first, trimmed to their length."""
-    with np.load(DATA / "stsb" / f"{split}.npz") as arrays:
-        held = {name: arrays[name] for name in arrays.files}
-    found = []
-    for side in ("1", "2"):
-        for index, mask in enumerate(held[f"attention_mask_{side}"]):
-            length = int(mask.sum())
-            names = ("input_ids", "attention_mask", "token_type_ids")
-            found.append({name: held[f"{name}_{side}"][index : index + 1, :length].astype(np.int64) for name in names})
-    return found
-
-
-def spearman(embeddings: NDArray[Any]) -> float:
-    """Return the rank correlation of sentence similarity with the human scores."""
-    with np.load(DATA / "stsb" / "eval.npz") as arrays:
-        human = arrays["score"]
-    half = len(human)
-    similarity = (embeddings[:half] * embeddings[half:]).sum(axis=1)
-    return float(np.corrcoef(ranks(similarity), ranks(human))[0, 1])
-
-
-def ranks(values: NDArray[Any]) -> NDArray[np.float64]:
-    """Return ranks; equal values share their mean rank."""
-    _, which, counts = np.unique(values, return_inverse=True, return_counts=True)
-    last = np.cumsum(counts)
-    return np.asarray((last - (counts - 1) / 2)[which])
-
-
 def outputs(session: Any, samples: Iterable[Any]) -> NDArray[np.float32]:
     return np.concatenate([np.asarray(session.run(None, dict(feeds))[0]).reshape(1, -1) for feeds in samples])
 
@@ -184,8 +156,7 @@ def outputs(session: Any, samples: Iterable[Any]) -> NDArray[np.float32]:
 def latency_feeds(chosen: Case, samples: Iterable[Any]) -> dict[str, NDArray[Any]]:
     if chosen.data != "stsb":
         return dict(next(iter(samples)))
-    tokens = np.random.default_rng(0).integers(1000, 20000, (1, 128))
-    return {"input_ids": tokens, "attention_mask": np.ones_like(tokens), "token_type_ids": np.zeros_like(tokens)}
+    return random_sentence(128)
 
 
 if __name__ == "__main__":

@@ -89,6 +89,8 @@ class QuantResult:
     def save(self, folder: str | os.PathLike[str]) -> Path:
         """Write the model, ``manifest.json``, ``report.json``, ``layers.csv`` and ``config.cfg`` into a folder.
 
+        ``activations.csv``, ``performance.csv`` and ``products.csv`` join them where there is something to say.
+
         Raises
         ------
         OutputError
@@ -105,8 +107,10 @@ class QuantResult:
             (folder / "config.cfg").write_text(config_text(self.config), encoding="utf-8")
             self.report.to_json(folder / "report.json")
             self.report.layers.to_csv(folder / "layers.csv")
-            if self.report.activations:
-                self.report.activations.to_csv(folder / "activations.csv")
+            for name in ("activations", "performance", "products"):
+                table: Table[Any] = getattr(self.report, name)
+                if table:
+                    table.to_csv(folder / f"{name}.csv")
         except OSError as error:
             raise OutputError(f"{folder}: cannot be written ({error.strerror or error})", path=folder) from error
         return folder

@@ -20,8 +20,8 @@ from ptq_lab.figures.outlines import OutlineView, view_outline
 from ptq_lab.figures.ranges import RANGE_WIDTH, SEEN_WIDTH, value_span
 from ptq_lab.figures.sizes import size_parts
 from ptq_lab.figures.thresholds import BARS, Counts, fold_counts, heading
-from ptq_lab.report import text
-from ptq_lab.report.tables import ActivationRow, LayerRow, OutputRow, Preview, Report, Summary
+from ptq_lab.report import dynamic_text, text
+from ptq_lab.report.tables import ActivationRow, LayerRow, OutputRow, Preview, ProductRow, Report, Summary
 
 if TYPE_CHECKING:
     from ptq_lab.plan import QuantPlan
@@ -70,6 +70,16 @@ class ActivationView:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ProductView:
+    """One activation that is quantized at run time; `cells` as in ``PRODUCT_HEADERS``, all `readers` in words."""
+
+    title: str
+    cells: Sequence[str]
+    readers: str
+    worst: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SampleView:
     """A sample as a picture (PNG in base 64) and words."""
 
@@ -92,6 +102,10 @@ class ReportView:
     outputs: Sequence[OutputRow]
     activations: Sequence[ActivationView]
     sample: SampleView | None
+    performance: Sequence[Sequence[str]]
+    performance_caption: str
+    products: Sequence[ProductView]
+    products_caption: str
 
 
 def report_html(report: Report, *, written_to: str = "") -> str:
@@ -208,6 +222,8 @@ def environment() -> jinja2.Environment:
     )
     made.filters |= {"bytes": text.format_bytes, "shape": text.format_shape, "decibel": text.format_decibel}
     made.globals["colours"] = {"CODES": style.CODES, "FLOAT": style.FLOAT, "INK": style.INK}
+    made.globals["performance_headers"] = dynamic_text.DOCUMENT_HEADERS
+    made.globals["lowest"] = dynamic_text.LOWEST
     made.globals["css"] = loader.get_source(made, "style.css")[0]
     return made
 
@@ -228,6 +244,10 @@ def view_report(report: Report, written_to: str = "") -> ReportView:
         outputs=report.outputs,
         activations=[_view_activation(row) for row in report.activations],
         sample=_view_sample(report.preview) if report.preview is not None else None,
+        performance=dynamic_text.performance_cells(report.performance),
+        performance_caption=dynamic_text.performance_caption(report),
+        products=_view_products(report.products),
+        products_caption=dynamic_text.products_caption(report.products),
     )
 
 
@@ -255,6 +275,8 @@ def _cards(summary: Summary) -> list[Card]:
     ]
     if summary.integer_total is not None:
         cards.append(_integer_card(summary, summary.integer_total))
+    if summary.products:
+        cards.append(_products_card(summary))
     if not isnan(summary.cosine_mean):
         noise = text.format_decibel(summary.sqnr_db)
         cards.append(
@@ -272,13 +294,22 @@ def _cards(summary: Summary) -> list[Card]:
 
 
 def _integer_card(summary: Summary, total: int) -> Card:
-    ratio, integer = summary.latency_ratio, summary.integer_layers or 0
+    integer = summary.integer_layers or 0
     return Card(
         label="layers run as int8",
         value=f"{integer} of {total}",
-        detail="integer kernels" if ratio is None else f"takes {ratio:.2f} of float32's time",
+        detail=_time_taken(summary) or "integer kernels",
         share=integer / max(1, total),
     )
+
+
+def _products_card(summary: Summary) -> Card:
+    detail = _time_taken(summary) or "activations quantized at run time"
+    return Card(label="products in int8", value=str(summary.products), detail=detail)
+
+
+def _time_taken(summary: Summary) -> str:
+    return "" if summary.latency_ratio is None else f"takes {summary.latency_ratio:.2f} of float32's time"
 
 
 def _view_layer(row: LayerRow, top_size: int, top_error: float) -> LayerView:
@@ -310,6 +341,19 @@ def _view_activation(row: ActivationRow) -> ActivationView:
         readers=", ".join(text.shorten(reader) for reader in row.readers) or "float operators",
         outline=view_outline(row),
     )
+
+
+def _view_products(rows: Sequence[ProductRow]) -> list[ProductView]:
+    worst = dynamic_text.worst_product(rows)
+    return [
+        ProductView(
+            title=row.tensor,
+            cells=dynamic_text.product_cells(row),
+            readers=", ".join(text.shorten(reader) for reader in row.readers),
+            worst=row is worst,
+        )
+        for row in rows
+    ]
 
 
 def _view_sample(preview: Preview) -> SampleView:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -108,7 +109,7 @@ def build_report(
         bits=options.bit_num,
         bytes_before=original.size,
         bytes_after=quantized.size,
-        layers=len(layers),
+        layers=sum(row.bytes_before > 0 for row in layers),  # two activations multiplied have no weight
         layers_quantized=len(plan.entries),
         cosine_mean=mean,
         cosine_min=lowest,
@@ -128,6 +129,7 @@ def build_report(
         toolchain=done.device.get("toolchain", ""),
         runs_here=done.runs_here,
         products=len(plan.dynamic.layers) if plan.dynamic is not None else 0,
+        strategy=plan.dynamic.strategy if plan.dynamic is not None else "",
         **_execution(integers),
         **_costs(performance),
     )
@@ -211,6 +213,9 @@ def left_float(plan: QuantPlan) -> tuple[str, ...]:
         size = sum(skip.bytes for skip in skips)
         noun = "weight" if len(skips) == 1 else "weights"
         sentences.append(f"{cause}: {len(skips)} {noun} ({format_bytes(size)}) stayed float")
+    if plan.dynamic is not None:
+        pairs = Counter(_cause(skip) for skip in plan.skips if not skip.bytes)
+        sentences += [f"{cause}: {_count(number)} of two activations stayed float" for cause, number in pairs.items()]
     if not plan.entries and not plan.activations:
         first, *others = sentences or ["the model has no weight of a known operator"]
         return (f"nothing was quantized; {first}", *others)
@@ -247,6 +252,10 @@ def _quantized_row(entry: TensorPlan, values: NDArray[np.float32]) -> LayerRow:
         relative_error=error,
         sqnr_db=-20.0 * math.log10(error) if error else math.inf,
     )
+
+
+def _count(products: int) -> str:
+    return f"{products} product{'' if products == 1 else 's'}"
 
 
 def _cause(skip: Skip) -> str:

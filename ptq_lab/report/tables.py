@@ -14,79 +14,23 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar, overload
 
-from ptq_lab.report.rows import PerformanceRow, ProductRow
+from ptq_lab.report.rows import LayerRow, OutputRow, PerformanceRow, ProductRow
+
+__all__ = [
+    "ActivationRow",
+    "LayerRow",
+    "OutputRow",
+    "PerformanceRow",
+    "Preview",
+    "ProductRow",
+    "Report",
+    "Summary",
+    "Table",
+]
 
 Row = TypeVar("Row")
 
 _NOT_IN_CSV = {"csv": False}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LayerRow:
-    """One weight tensor of one node.
-
-    Attributes
-    ----------
-    node, op_type, tensor : str
-        Node name and operator as in the original model; name of the weight.
-    shape : tuple of int
-        Shape of the weight.
-    bits : int or None
-        Bits per weight; ``None`` if it stayed float.
-    granularity : str
-        ``"per-channel (64)"``, ``"per-tensor"``, or ``""`` if it stayed float.
-    storage : str
-        How the codes are stored, e.g. ``"int8"``, ``"uint8 lanes 4+1"``, ``"float32"``.
-    bytes_before, bytes_after : int
-        Bytes of the weight in the original, and of codes, scales and offsets in the quantized model.
-    relative_error : float or None
-        ``||w - w_dequantized|| / ||w||``.
-    sqnr_db : float or None
-        ``20 * log10(||w|| / ||w - w_dequantized||)``; ``inf`` when nothing was lost.
-    reason : str
-        Why it stayed float and which setting did it; empty if it was quantized.
-    """
-
-    node: str
-    op_type: str
-    tensor: str
-    shape: tuple[int, ...]
-    bits: int | None
-    granularity: str
-    storage: str
-    bytes_before: int
-    bytes_after: int
-    relative_error: float | None = None
-    sqnr_db: float | None = None
-    reason: str = ""
-
-    @property
-    def quantized(self) -> bool:
-        """Whether the weight is stored as codes."""
-        return self.bits is not None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OutputRow:
-    """How one output of the quantized model agrees with the original, over all inputs compared.
-
-    Attributes
-    ----------
-    output : str
-        Name of the output tensor.
-    cosine_mean, cosine_min : float
-        Cosine similarity per input (flattened), its mean and its minimum.
-    sqnr_db : float
-        Signal power over error power, both summed over all inputs, in dB.
-    max_abs_error : float
-        Largest absolute difference of any element.
-    """
-
-    output: str
-    cosine_mean: float
-    cosine_min: float
-    sqnr_db: float
-    max_abs_error: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -278,6 +222,8 @@ class Summary:
         Shapes of that sample, where they are worth telling.
     products : int
         How many products compute in integers with activations quantized at run time.
+    strategy : str
+        How finely those are divided, e.g. ``"ALWC"``; empty if there are none.
     kernel_notes : tuple of str
         Why layers do not run as integer kernels, and which ones onnxruntime quantized unasked.
     device, toolchain : str
@@ -312,6 +258,7 @@ class Summary:
     latency_ratio: float | None = None
     timed_on: str = ""
     products: int = 0
+    strategy: str = ""
     kernel_notes: tuple[str, ...] = ()
     device: str = ""
     toolchain: str = ""

@@ -11,10 +11,40 @@ import textwrap
 from collections import Counter
 from collections.abc import Sequence
 
+from ptq_lab.report.dynamic_text import performance_table, product_table
+from ptq_lab.report.formats import (
+    NAME_WIDTH,
+    WIDTH,
+    format_bytes,
+    format_decibel,
+    format_percent,
+    format_seconds,
+    format_shape,
+    shorten,
+    text_table,
+)
 from ptq_lab.report.tables import ActivationRow, LayerRow, OutputRow, Preview, Report, Summary
 
-WIDTH = 110
-NAME_WIDTH = 34
+__all__ = [
+    "ACTIVATION_HEADERS",
+    "LAYER_HEADERS",
+    "activation_cells",
+    "brief",
+    "describe_sample",
+    "facts",
+    "format_bytes",
+    "format_decibel",
+    "format_percent",
+    "format_seconds",
+    "format_shape",
+    "layer_cells",
+    "left_float",
+    "render_text",
+    "shorten",
+    "text_table",
+    "title",
+]
+
 LAYER_HEADERS = ("node", "op", "shape", "bits", "granularity", "storage", "before", "after", "error", "SQNR")
 ACTIVATION_HEADERS = ("tensor", "method", "low", "high", "seen low", "seen high", "cut off", "scale", "zero", "type")
 NO_GAIN = 0.95  # of float32's time; what lies above is no speed worth the name
@@ -62,12 +92,16 @@ def render_text(report: Report, *, written_to: str = "", max_layers: int | None 
     conv  Conv  8x3x3x3     8  per-channel (8)  int8      864 B  280 B  0.40 %  47.9
     """
     blocks = [title(report.summary), "\n".join(_fact_lines(report, written_to))]
+    if report.performance:
+        blocks.append(performance_table(report))
     if len(report.outputs) > 1:
         blocks.append(_output_table(report.outputs))
     if report.layers:
         blocks.append(_layer_table(report.layers, max_layers))
     if report.activations:
         blocks.append(_activation_table(report.activations, max_layers))
+    if report.products:
+        blocks.append(product_table(report.products, max_layers))
     return "\n\n".join(blocks)
 
 
@@ -75,7 +109,8 @@ def title(summary: Summary) -> str:
     """Return which model was quantized and how, e.g. ``"m.onnx: WEIGHT_QUANT, 8 bits"``."""
     bits = f"{summary.bits} bits" if summary.bits else "mixed bits"
     device = "" if summary.runs_here else f" for {summary.device}"
-    return f"{summary.model}: {summary.quant_type}{device}, {bits}"
+    strategy = f" {summary.strategy}" if summary.strategy else ""
+    return f"{summary.model}: {summary.quant_type}{strategy}{device}, {bits}"
 
 
 def left_float(report: Report) -> tuple[str, ...]:
@@ -138,103 +173,6 @@ def facts(summary: Summary, written_to: str = "") -> tuple[tuple[str, str], ...]
     return tuple((label, text) for label, text in every if text)
 
 
-def format_bytes(count: int) -> str:
-    """Return a size with three significant digits and a decimal unit.
-
-    Examples
-    --------
-    >>> format_bytes(864), format_bytes(12_345), format_bytes(999_999), format_bytes(4_815_814)
-    ('864 B', '12.3 kB', '1.00 MB', '4.82 MB')
-    """
-    if count < 1000:
-        return f"{count} B"
-    value, unit = count / 1e3, "kB"
-    for larger in ("MB", "GB", "TB"):
-        if value < 999.5:
-            break
-        value, unit = value / 1e3, larger
-    digits = 2 if value < 9.995 else 1 if value < 99.95 else 0
-    return f"{value:.{digits}f} {unit}"
-
-
-def format_percent(ratio: float | None) -> str:
-    """Return a relative error as percent with two significant digits, ``"-"`` where there is none.
-
-    Examples
-    --------
-    >>> format_percent(0.00412), format_percent(0.0000312), format_percent(0.31), format_percent(None)
-    ('0.41 %', '0.0031 %', '31 %', '-')
-    """
-    if ratio is None or math.isnan(ratio):
-        return "-"
-    percent = 100 * ratio
-    if percent == 0 or not 1e-9 < percent < 1e6:
-        return f"{percent:.2g} %"
-    return f"{percent:.{max(0, 1 - math.floor(math.log10(percent)))}f} %"
-
-
-def format_decibel(value: float | None) -> str:
-    """Return an SQNR in dB with one decimal, ``"exact"`` when nothing was lost, ``"-"`` where there is none.
-
-    Examples
-    --------
-    >>> format_decibel(41.27), format_decibel(math.inf), format_decibel(None)
-    ('41.3', 'exact', '-')
-    """
-    if value is None or math.isnan(value):
-        return "-"
-    return "exact" if value == math.inf else f"{value:.1f}"
-
-
-def format_seconds(seconds: float) -> str:
-    """Return a duration the way people say it.
-
-    Examples
-    --------
-    >>> format_seconds(0.004), format_seconds(3.21), format_seconds(75), format_seconds(3700)
-    ('0.0 s', '3.2 s', '1 min 15 s', '1 h 1 min')
-    """
-    if seconds < 59.95:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 60:
-        return f"{minutes} min {rest} s"
-    return f"{minutes // 60} h {minutes % 60} min"
-
-
-def format_shape(shape: Sequence[int]) -> str:
-    """Return a shape as ``"64x3x3x3"``, ``"scalar"`` for an empty one."""
-    return "x".join(str(size) for size in shape) or "scalar"
-
-
-def shorten(name: str, width: int = NAME_WIDTH) -> str:
-    """Cut the middle out of a name longer than `width`; its end says more than its start.
-
-    Examples
-    --------
-    >>> shorten("/bert/encoder/layer.0/attention/self/query/MatMul", 24)
-    '/bert/e...f/query/MatMul'
-    """
-    if len(name) <= width:
-        return name
-    head = (width - 3) // 3
-    return f"{name[:head]}...{name[len(name) - (width - 3 - head) :]}"
-
-
-def text_table(headers: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[str] = ()) -> str:
-    """Return aligned columns under ruled headers; the columns named in `right` align to the right."""
-    widths = [max(len(row[i]) for row in [headers, *rows]) for i in range(len(headers))]
-
-    def line(cells: Sequence[str]) -> str:
-        padded = [
-            cell.rjust(width) if header in right else cell.ljust(width)
-            for header, cell, width in zip(headers, cells, widths, strict=True)
-        ]
-        return "  ".join(padded).rstrip()
-
-    return "\n".join([line(headers), line(["-" * width for width in widths]), *map(line, rows)])
-
-
 def _sizes(summary: Summary) -> str:
     sizes = f"{format_bytes(summary.bytes_before)} -> {format_bytes(summary.bytes_after)}"
     if summary.bytes_after > summary.bytes_before:
@@ -265,6 +203,10 @@ def _device(summary: Summary) -> str:
 
 
 def _integers(summary: Summary) -> str:
+    if summary.products:
+        how = f" ({summary.strategy})" if summary.strategy else ""
+        noun = "product" if summary.products == 1 else "products"
+        return f"{summary.products} {noun} computed in int8, activations quantized at run time{how}"
     if summary.integer_total is None:
         return ""
     layers = f"{summary.integer_layers} of {summary.integer_total} layers run as int8"
@@ -275,7 +217,9 @@ def _latency(summary: Summary) -> str:
     ratio = summary.latency_ratio
     if ratio is None:
         return ""
-    how = "one sample, one thread, medians of runs in turn"
+    how = f"{summary.timed_on or 'one sample'}, one thread, medians of runs in turn"
+    if summary.integer_total is None and not summary.products:
+        return f"{ratio:.2f} of float32's time ({how})"
     if ratio > NO_GAIN:
         return f"int8 brings no speed here: {ratio:.2f} of float32's time ({how})"
     return f"{ratio:.2f} of float32's time, {1 / ratio:.1f} times faster ({how})"
@@ -313,7 +257,7 @@ def layer_cells(row: LayerRow, width: int = NAME_WIDTH) -> tuple[str, ...]:
     return (
         shorten(row.node, width),
         row.op_type,
-        format_shape(row.shape),
+        format_shape(row.shape) if row.bytes_before else "-",  # two activations multiplied have no weight
         "-" if row.bits is None else str(row.bits),
         row.granularity or "-",
         row.storage,

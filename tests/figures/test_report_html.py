@@ -1,11 +1,14 @@
 """Reports as HTML: complete without scripts, escaped, and with what stayed float first."""
 
+from dataclasses import replace
 from html.parser import HTMLParser
 from typing import Any
 
 import pytest
 
 from ptq_lab.figures.tables import problems_html, report_html
+from ptq_lab.report.dynamic_text import DOCUMENT_HEADERS
+from ptq_lab.report.tables import PerformanceRow, ProductRow, Report, Table
 
 VOID = {"br", "meta", "img", "link", "path", "rect"}
 
@@ -85,3 +88,76 @@ def test_a_report_that_left_nothing_in_float_says_so(made: Any) -> None:
 def test_many_remarks_are_folded_and_few_are_open() -> None:
     assert '<details class="notes" open>' in problems_html("3 remarks", ["a", "b", "c"])
     assert '<details class="notes">' in problems_html("4 remarks", ["a", "b", "c", "d"])
+
+
+def dynamic_report(made: Any, **changes: object) -> Report:
+    rows = [
+        PerformanceRow(
+            model=name,
+            arithmetic="float32",
+            bytes=1_000_000,
+            memory=memory,
+            latency_ms=1.25,
+            cosine=1.0,
+            compression_ratio=1.0,
+            memory_change=None,
+            latency_change=0.25,
+        )
+        for name, memory in (("float32", 12_345_000), ("<b>q</b>", None))
+    ]
+    products = [
+        ProductRow(tensor=f"<i>norm{i}</i>", readers=(f"<u>{i}</u>", "key"), granularity="per-row", **measured)
+        for i, measured in enumerate(({}, {"low": -2.0, "high": 3.5, "sqnr_db": 21.5}))
+    ]
+    summary = {"quant_type": "DYNAMIC_QUANT", "products": 2, "strategy": "ACWC", "timed_on": "ids <1x8>"}
+    return replace(
+        made.report(**(summary | {"latency_ratio": 1.25} | changes)),
+        performance=Table(PerformanceRow, rows),
+        products=Table(ProductRow, products),
+    )
+
+
+def test_the_performance_table_has_the_documents_headers_dashes_and_a_caption(made: Any) -> None:
+    html = report_html(dynamic_report(made))
+    words = Outline(html).words
+    for said in (*DOCUMENT_HEADERS, "12,345", "+25.0 %", "Performance, measured on this machine with ids <1x8>"):
+        assert said in words
+    assert '<td class="n">-</td>' in html
+    assert "int8 brings no speed here: 1.25 of float32's time (ids <1x8>, one thread" in words
+
+
+def test_products_are_folded_name_every_reader_and_mark_the_lowest_in_words(made: Any) -> None:
+    html = report_html(dynamic_report(made))
+    assert "<details><summary>All 2 activations quantized at run time as a table" in html
+    words = Outline(html).words
+    assert "<u>1</u>, key" in words
+    assert "lowest 21.5" in words
+    assert html.count('class="worst"') == words.count("lowest") == 1
+
+
+def test_names_in_the_new_tables_cannot_become_markup(made: Any) -> None:
+    tags = Outline(report_html(dynamic_report(made))).tags
+    assert "script" not in tags
+    assert "u" not in tags
+    assert tags.count("i") == report_html(made.report()).count("<i ")  # bars and meters only
+
+
+def test_every_header_of_the_new_tables_has_a_scope(made: Any) -> None:
+    html = report_html(dynamic_report(made))
+    tables = html[html.index('<table class="costs">') :].partition("</table>")[0] + html[html.rindex("<table") :]
+    assert tables.count("<th ") == tables.count("scope=") == len(DOCUMENT_HEADERS) + 2 + 6 + 2
+    assert "<th>" not in tables
+    assert tables.count("<caption>") == 2
+
+
+def test_without_samples_the_table_of_products_says_why_it_is_empty(made: Any) -> None:
+    report = dynamic_report(made)
+    words = Outline(report_html(replace(report, products=Table(ProductRow, report.products[:1])))).words
+    assert "not measured: no samples were given" in words
+    assert "lowest" not in words
+
+
+def test_reports_of_other_kinds_have_neither_table(made: Any) -> None:
+    words = Outline(report_html(made.report())).words
+    assert "Cos-Similarity" not in words
+    assert "quantized at run time" not in words

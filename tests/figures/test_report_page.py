@@ -9,6 +9,7 @@ import pytest
 
 from ptq_lab.errors import OutputError
 from ptq_lab.figures.page import write_page
+from tests.figures.test_report_html import dynamic_report
 
 
 @pytest.fixture
@@ -44,6 +45,15 @@ def test_without_scripts_the_tables_hold_every_number(page: str, made: Any) -> N
     plain = without_scripts(page)
     for said in ("/backbone/stage1/conv/Conv", "0.60 %", "scales and offsets", "0.999910", "32 samples"):
         assert said in plain
+
+
+def test_the_page_shows_performance_and_the_folded_products_without_scripts(made: Any, tmp_path: Path) -> None:
+    plain = without_scripts(write_page(dynamic_report(made), tmp_path / "report.html").read_text(encoding="utf-8"))
+    assert "<h2>Performance</h2>" in plain
+    assert "Memory compared to FP32" in plain
+    assert "<details><summary>All 2 activations quantized at run time" in plain
+    assert "&lt;i&gt;norm1&lt;/i&gt;" in plain
+    assert "<i>norm" not in plain
 
 
 def test_to_html_of_a_report_writes_this_page(made: Any, tmp_path: Path) -> None:

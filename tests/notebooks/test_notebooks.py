@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import nbformat
@@ -74,6 +75,32 @@ def test_full_quantization_shows_integer_layers_ranges_a_threshold_and_a_layer_l
     assert "15 of 15 layers run as int8" in reports[2]["text/plain"]
     assert "skip_quant_node=block1/depthwise/Conv" in reports[2]["text/plain"]
     assert all("data:image/png;base64," in report["text/html"] for report in reports)
+
+
+@pytest.mark.notebook
+def test_dynamic_quantization_compares_strategies_and_shows_what_they_cost_and_lose(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    notebook = execute(ROOT / "notebooks" / "06_dynamic_quantization.ipynb", tmp_path, monkeypatch)
+    bundles = bundles_of(notebook)
+    reports = [bundle for bundle in bundles if "activations quantized at run time" in bundle["text/plain"]]
+    said = [report["text/plain"] for report in reports]
+    assert [text.splitlines()[0] for text in said] == [
+        f"model.onnx: DYNAMIC_QUANT {strategy}, 8 bits" for strategy in ("ALWC", "ACWL", "ACWC", "ALWC")
+    ]
+    assert ["17 products computed in int8" in text for text in said] == [True, False, False, True]
+    assert ["4 products of two activations stayed float" in text for text in said] == [False, True, True, False]
+    assert ["WEIGHT_QUANT, 8 bits" in text for text in said] == [True, False, False, False]
+    assert ["not measured: no samples were given" in text for text in said] == [True, True, True, False]
+    assert "<- lowest" in said[3]
+    assert "smoothed with alpha" in said[3]
+    assert all("Memory compared to FP32" in report["text/html"] for report in reports)
+    printed = "".join(
+        output.text for cell in notebook.cells for output in cell.get("outputs", []) if output.output_type == "stream"
+    )
+    cosines = dict(re.findall(r"^(plain|smoothed) +cosine ([0-9.]+)", printed, flags=re.MULTILINE))
+    assert float(cosines["plain"]) < float(cosines["smoothed"])
+    assert len(re.findall(r"^(?:ALWC|ACWL|ACWC) +0\.9", printed, flags=re.MULTILINE)) == 3
 
 
 @pytest.mark.notebook
