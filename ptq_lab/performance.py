@@ -20,7 +20,7 @@ from ptq_lab.report.performance import Form, measure_performance
 from ptq_lab.report.rows import PerformanceRow
 from ptq_lab.report.tables import Table
 from ptq_lab.report.text import format_shape
-from ptq_lab.runtime import Feeds
+from ptq_lab.runtime import Feeds, Sessions
 
 SEQUENCE = 128  # steps of a made-up sample: shorter texts say little about speed
 
@@ -39,7 +39,7 @@ class Performance:
 
 
 def look_at_performance(
-    original: Model, quantized: Form, config: QuantConfig, flags: Flags, data: Samples
+    original: Model, quantized: Form, config: QuantConfig, flags: Flags, data: Samples, sessions: Sessions
 ) -> Performance | None:
     """Measure the forms of a model that the configuration asks for; ``None`` if it asks for none.
 
@@ -54,6 +54,8 @@ def look_at_performance(
     flags : Flags
     data : Samples
         What a row's cosine and latency are measured on.
+    sessions : Sessions
+        Where the models may be open already.
     """
     wanted = config.lab.performance
     if wanted == "off" or (wanted == "auto" and config.common.quant_type != "DYNAMIC_QUANT"):
@@ -63,13 +65,13 @@ def look_at_performance(
         if data.random:
             longer = random_samples(original.inputs, count=1, input_shape=flags.shapes, sequence=SEQUENCE)
             with suppress(InferenceError):  # longer than the model can take
-                return _measured(forms, next(iter(longer)), config)
-        return _measured(forms, next(iter(data)), config)
+                return _measured(forms, next(iter(longer)), sessions)
+        return _measured(forms, next(iter(data)), sessions)
 
 
-def _measured(forms: Sequence[Form], feeds: Feeds, config: QuantConfig) -> Performance:
+def _measured(forms: Sequence[Form], feeds: Feeds, sessions: Sessions) -> Performance:
     timed_on = ", ".join(f"{name} {format_shape(array.shape)}" for name, array in feeds.items())
-    return Performance(measure_performance(forms, feeds, providers=config.lab.providers), timed_on)
+    return Performance(measure_performance(forms, feeds, sessions=sessions), timed_on)
 
 
 @contextmanager

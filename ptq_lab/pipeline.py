@@ -7,7 +7,7 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Executor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -41,6 +41,7 @@ from ptq_lab.report.rows import ProductRow
 from ptq_lab.report.tables import Report, Table
 from ptq_lab.report.text import brief
 from ptq_lab.route import Quantized
+from ptq_lab.runtime import Sessions
 from ptq_lab.weight_quant import decide_weights, quantize_weights
 
 _log = logging.getLogger(__name__)
@@ -197,13 +198,16 @@ def quantize(
         with clock("compare"):
             providers = options.lab.providers
             shown = data.part(max(0, len(data) - COMPARE_SAMPLES), len(data)) if done.fitted else data
-            measured = measure(original, draft, shown, metric, providers=providers, progress=told)
+            sessions = Sessions(providers)
+            measured = measure(original, draft, shown, metric, sessions=sessions, providers=providers, progress=told)
             if done.fitted:
                 measured = replace(measured, compared_on=f"{shown.origin} (used for calibration too)")
-            integers = _look_at_integers(original, draft, done, data, providers, progress=told)
+            integers = _look_at_integers(original, draft, done, data, sessions, progress=told)
             cosine, _, _ = overall(measured.outputs)
             form = Form(name=done.label, arithmetic=done.arithmetic, model=draft, cosine=cosine)
-            performance = look_at_performance(original, form, options, flags, data) if done.runs_here else None
+            performance = (
+                look_at_performance(original, form, options, flags, data, sessions) if done.runs_here else None
+            )
             products = _look_at_products(done, data)
         record = manifest(original, draft, options, done, {"origin": data.origin, "sha256": data.fingerprint()})
         report = build_report(
@@ -257,17 +261,18 @@ def _usable(config: QuantConfig) -> QuantConfig:
 
 
 def _look_at_integers(
-    original: Model, draft: Model, done: Quantized, data: Samples, providers: Sequence[str], *, progress: Progress
+    original: Model, draft: Model, done: Quantized, data: Samples, sessions: Sessions, *, progress: Progress
 ) -> Integers | None:
     """Look at what computes in integers: its kernels and how fast they are, and how its activations are spread."""
     if done.plan.placement is None:
         return None
     run = None
     if done.runs_here:
-        run = measure_execution(original, draft, done.plan, next(iter(data)), providers=providers)
+        feeds = next(iter(data))
+        run = measure_execution(original, draft, done.plan, feeds, sessions=sessions, providers=sessions.providers)
     shown = [each.tensor for each in done.plan.activations if each.tensor in done.statistics]
     seen = {tensor: done.statistics[tensor] for tensor in shown}
-    outlines = outline_activations(done.prepared, seen, data, providers=providers, progress=progress)
+    outlines = outline_activations(done.prepared, seen, data, providers=sessions.providers, progress=progress)
     return Integers(execution=run, statistics=done.statistics, outlines=outlines, preview=preview_sample(data))
 
 

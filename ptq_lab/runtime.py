@@ -101,6 +101,26 @@ def _open(
         raise InferenceError(f"{label}: onnxruntime {onnxruntime.__version__} refuses it ({_reason(error)})") from error
 
 
+class Sessions:
+    """Sessions on one thread each, opened when a model is first asked for; a run that looks twice loads once."""
+
+    def __init__(self, providers: Sequence[str] = CPU) -> None:
+        self.providers = providers
+        self._open: dict[int, tuple[Model, onnxruntime.InferenceSession]] = {}
+
+    def __call__(self, model: Model) -> onnxruntime.InferenceSession:
+        """Return the session of a model.
+
+        Raises
+        ------
+        InferenceError
+            If onnxruntime refuses it.
+        """
+        if id(model) not in self._open:
+            self._open[id(model)] = model, open_session(model, providers=self.providers, threads=1)
+        return self._open[id(model)][1]
+
+
 class WeightSlots:
     """A model that runs with some of its weights replaced, without being written again.
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from base64 import b64encode
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from functools import cache
 from math import isnan, log10
 from typing import TYPE_CHECKING, Any
@@ -16,96 +15,16 @@ from typing import TYPE_CHECKING, Any
 import jinja2
 
 from ptq_lab.figures import style
-from ptq_lab.figures.outlines import OutlineView, view_outline
+from ptq_lab.figures.outlines import view_outline
 from ptq_lab.figures.ranges import RANGE_WIDTH, SEEN_WIDTH, value_span
 from ptq_lab.figures.sizes import size_parts
 from ptq_lab.figures.thresholds import BARS, Counts, fold_counts, heading
+from ptq_lab.figures.views import ActivationView, Card, LayerView, ProductView, ReportView, SampleView
 from ptq_lab.report import dynamic_text, text
-from ptq_lab.report.tables import ActivationRow, LayerRow, OutputRow, Preview, ProductRow, Report, Summary
+from ptq_lab.report.tables import ActivationRow, LayerRow, Preview, ProductRow, Report, Summary
 
 if TYPE_CHECKING:
     from ptq_lab.plan import QuantPlan
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Card:
-    """One headline number; ``share`` (0 to 1) adds a meter below it."""
-
-    label: str
-    value: str
-    detail: str
-    share: float | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LayerView:
-    """One layer as the words and bar lengths (0 to 1) that a table shows."""
-
-    node: str
-    title: str
-    op_type: str
-    shape: str
-    quantized: bool
-    bits: int | None
-    granularity: str
-    storage: str
-    before: str
-    after: str
-    error: str
-    sqnr: str
-    reason: str
-    size_share: float
-    error_share: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ActivationView:
-    """One activation tensor as a table shows it; `cells` as in ``ACTIVATION_HEADERS``."""
-
-    title: str
-    node: str
-    cells: Sequence[str]
-    readers: str
-    outline: OutlineView | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ProductView:
-    """One activation that is quantized at run time; `cells` as in ``PRODUCT_HEADERS``, all `readers` in words."""
-
-    title: str
-    cells: Sequence[str]
-    readers: str
-    worst: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SampleView:
-    """A sample as a picture (PNG in base 64) and words."""
-
-    picture: str
-    words: str
-    warnings: Sequence[str]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReportView:
-    """Everything a template needs to know about a report."""
-
-    summary: Summary
-    how: str
-    complete: bool
-    left: Sequence[str]
-    cards: Sequence[Card]
-    facts: Sequence[tuple[str, str]]
-    layers: Sequence[LayerView]
-    outputs: Sequence[OutputRow]
-    activations: Sequence[ActivationView]
-    sample: SampleView | None
-    performance: Sequence[Sequence[str]]
-    performance_caption: str
-    products: Sequence[ProductView]
-    products_caption: str
 
 
 def report_html(report: Report, *, written_to: str = "") -> str:

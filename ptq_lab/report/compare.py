@@ -15,7 +15,7 @@ from ptq_lab.numerics import cosine, sqnr_db
 from ptq_lab.numerics.similarity import dot
 from ptq_lab.progress import Progress, Step, silent
 from ptq_lab.report.tables import OutputRow, Table
-from ptq_lab.runtime import CPU, Feeds, open_session, run_session
+from ptq_lab.runtime import CPU, Feeds, Sessions, open_session, run_session
 
 
 class Inputs(Protocol):
@@ -52,18 +52,19 @@ def measure(
     samples: Inputs,
     metric: Judge | None = None,
     *,
+    sessions: Sessions | None = None,
     providers: Sequence[str] = CPU,
     progress: Progress = silent,
 ) -> Measured:
     """Run both models on every sample, and the metric on both if there is one."""
-    before, after = (open_session(model, providers=providers, threads=0) for model in (original, quantized))
-    outputs = compare_outputs(before, after, samples, progress=progress)
+    sessions = sessions or Sessions(providers)
+    outputs = compare_outputs(sessions(original), sessions(quantized), samples, progress=progress)
     if metric is None:
         return Measured(outputs=outputs, compared_on=samples.origin)
     scores = []
-    for index, session in enumerate((before, after)):
+    for index, model in enumerate((original, quantized)):
         progress(Step("evaluate", index, 2, metric.name))
-        scores.append(metric.score(session))
+        scores.append(metric.score(open_session(model, providers=providers, threads=0)))
     return Measured(outputs=outputs, compared_on=samples.origin, metric=metric.name, before=scores[0], after=scores[1])
 
 

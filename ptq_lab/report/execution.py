@@ -7,13 +7,12 @@ import statistics
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from ptq_lab.graph import Model
 from ptq_lab.graph.kernels import KernelReport, count_kernels
 from ptq_lab.plan import QuantPlan
-from ptq_lab.runtime import CPU, Feeds, open_session, optimized_model, run_session
+from ptq_lab.runtime import CPU, Feeds, Sessions, optimized_model, run_session
 
 PAIRS = 15
 _FEWEST, _SHORTEST, _LONGEST = 3, 0.25, 5.0  # pairs; seconds: small models get more pairs, large ones fewer
@@ -37,22 +36,25 @@ class Execution:
 
 
 def measure_execution(
-    original: Model | Path,
-    quantized: Model | Path,
+    original: Model,
+    quantized: Model,
     plan: QuantPlan,
     feeds: Feeds,
     *,
+    sessions: Sessions | None = None,
     providers: Sequence[str] = CPU,
 ) -> Execution:
     """Look at the kernels of an integer model and time it against its original.
 
     Parameters
     ----------
-    original, quantized : Model or path
+    original, quantized : Model
     plan : QuantPlan
         That `quantized` was written from.
     feeds : mapping of str to ndarray
         One sample.
+    sessions : Sessions, optional
+        Where the models may be open already.
     providers : sequence of str
         onnxruntime execution providers.
 
@@ -63,7 +65,7 @@ def measure_execution(
     """
     return Execution(
         kernels=count_kernels(optimized_model(quantized, providers=providers), plan),
-        latency_ratio=latency_ratio(original, quantized, feeds, providers=providers),
+        latency_ratio=latencies([original, quantized], feeds, sessions=sessions or Sessions(providers))[1].ratio,
     )
 
 
@@ -75,20 +77,8 @@ class Latency:
     ratio: float
 
 
-def latency_ratio(
-    before: Model | Path,
-    after: Model | Path,
-    feeds: Feeds,
-    *,
-    providers: Sequence[str] = CPU,
-    pairs: int = PAIRS,
-) -> float:
-    """Return how long one model takes relative to another; see :func:`latencies`."""
-    return latencies([before, after], feeds, providers=providers, rounds=pairs)[1].ratio
-
-
 def latencies(
-    models: Sequence[Model | Path], feeds: Feeds, *, providers: Sequence[str] = CPU, rounds: int = PAIRS
+    models: Sequence[Model], feeds: Feeds, *, sessions: Sessions | None = None, rounds: int = PAIRS
 ) -> tuple[Latency, ...]:
     """Return how long models take on one thread, each also relative to the first.
 
@@ -97,18 +87,19 @@ def latencies(
 
     Parameters
     ----------
-    models : sequence of Model or path
+    models : sequence of Model
         Two or more.
     feeds : mapping of str to ndarray
         One sample.
-    providers : sequence of str
-        onnxruntime execution providers.
+    sessions : Sessions, optional
+        Where the models may be open already.
     rounds : int
         More if they take less than a quarter of a second; fewer, but at least 3, if more than five seconds, and fewer,
         but at least 9 and a tenth of a second, if they agree.
     """
-    sessions = [open_session(model, providers=providers, threads=1) for model in models]
-    for session in sessions:
+    sessions = sessions or Sessions()
+    opened = [sessions(model) for model in models]
+    for session in opened:
         run_session(session, feeds)  # the first run allocates
     seconds: list[list[float]] = [[] for _ in models]
     ratios: list[list[float]] = [[] for _ in models]
@@ -119,7 +110,7 @@ def latencies(
             break
         forward = len(ratios[0]) % 2 == 0
         for index in range(len(models)) if forward else reversed(range(len(models))):
-            seconds[index].append(_seconds(sessions[index], feeds))
+            seconds[index].append(_seconds(opened[index], feeds))
         for index in range(len(models)):
             ratios[index].append(seconds[index][-1] / seconds[0][-1])
     return tuple(

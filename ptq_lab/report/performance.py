@@ -15,7 +15,7 @@ from ptq_lab.graph import Model
 from ptq_lab.report.execution import latencies
 from ptq_lab.report.rows import PerformanceRow
 from ptq_lab.report.tables import Table
-from ptq_lab.runtime import CPU, Feeds
+from ptq_lab.runtime import Feeds, Sessions
 
 _PATIENCE = 600  # seconds that a model may take to load and to run once
 
@@ -31,7 +31,7 @@ class Form:
 
 
 def measure_performance(
-    forms: Sequence[Form], feeds: Feeds, *, providers: Sequence[str] = CPU
+    forms: Sequence[Form], feeds: Feeds, *, sessions: Sessions | None = None
 ) -> Table[PerformanceRow]:
     """Measure several forms of one model side by side.
 
@@ -41,15 +41,15 @@ def measure_performance(
         The float model first; every model in a file.
     feeds : mapping of str to ndarray
         One sample.
-    providers : sequence of str
-        onnxruntime execution providers for the latency; memory is measured on the CPU.
+    sessions : Sessions, optional
+        Where the models may be open already. Memory is measured on the CPU, in processes of their own.
 
     Raises
     ------
     InferenceError
         If onnxruntime fails on one of the models.
     """
-    times = latencies([form.model for form in forms], feeds, providers=providers)
+    times = latencies([form.model for form in forms], feeds, sessions=sessions)
     memory = memory_of([form.model for form in forms], feeds)
     size = forms[0].model.size
     rows = (

@@ -22,7 +22,7 @@ from ptq_lab.report.activations import activation_rows, clip_share
 from ptq_lab.report.build import Integers as Known
 from ptq_lab.report.build import build_report
 from ptq_lab.report.compare import Measured
-from ptq_lab.report.execution import Execution, latency_ratio, measure_execution
+from ptq_lab.report.execution import Execution, latencies, measure_execution
 from ptq_lab.report.tables import OutputRow, Report, Table
 from ptq_lab.report.text import left_float, render_text
 from ptq_lab.route import Quantized
@@ -188,10 +188,10 @@ def test_a_report_about_weights_only_has_no_word_about_integers(done: Integers) 
 
 def test_a_model_takes_about_as_long_as_itself_and_less_than_a_much_larger_one() -> None:
     light = matmul()
-    same = latency_ratio(load_model(light.proto), load_model(light.proto), light.feeds)
+    same = latencies([load_model(light.proto), load_model(light.proto)], light.feeds)[1].ratio
     assert 0.5 < same < 2
     weights = {f"w{index}": random(700, 700, seed=index) for index in range(8)}
     nodes = [node("MatMul", [f"h{index}" if index else "x", f"w{index}"], [f"h{index + 1}"]) for index in range(8)]
     heavy = model(nodes, {"x": (64, 700)}, ["h8"], weights)
     one = model(nodes[:1], {"x": (64, 700)}, ["h1"], {"w0": weights["w0"]})
-    assert latency_ratio(load_model(one), load_model(heavy), {"x": random(64, 700)}) > 2
+    assert latencies([load_model(one), load_model(heavy)], {"x": random(64, 700)})[1].ratio > 2
