@@ -112,7 +112,7 @@ def test_one_sentence_per_setting_says_what_it_left_in_float_the_biggest_first()
 def test_that_nothing_was_quantized_is_said_first_with_the_setting_behind_it() -> None:
     report, _ = report_of(matmul(), skip_quant_node="*")
     assert left_float_lines(report)[0].startswith("nothing was quantized; skip_quant_node=*: 3 weights (")
-    settings = {"skip_quant_node": "/h1/MatMul", "min_quant_weight_channel": 50}
+    settings: dict[str, Any] = {"skip_quant_node": "/h1/MatMul", "min_quant_weight_channel": 50}
     first, *others = report_of(matmul(), **settings)[0].summary.left_float
     assert first.startswith("nothing was quantized; min_quant_weight_channel=50: 2 weights")
     assert [line.partition(":")[0] for line in others] == ["skip_quant_node=/h1/MatMul"]
