@@ -24,7 +24,7 @@ _HOME = {
     "PtqLabError": "errors",
     "QuantConfig": "config",
     "QuantPlan": "plan",
-    "QuantResult": "pipeline",
+    "QuantResult": "result",
     "Report": "report.tables",
     "SampleError": "errors",
     "Step": "progress",
@@ -135,10 +135,10 @@ if TYPE_CHECKING:  # "as" tells type checkers that a name is exported
     from ptq_lab.notebook.extension import (
         unload_ipython_extension as unload_ipython_extension,
     )
-    from ptq_lab.pipeline import QuantResult as QuantResult
     from ptq_lab.pipeline import preview as preview
     from ptq_lab.pipeline import quantize as quantize
     from ptq_lab.plan import QuantPlan as QuantPlan
     from ptq_lab.plan import TensorPlan as TensorPlan
     from ptq_lab.progress import Step as Step
     from ptq_lab.report.tables import Report as Report
+    from ptq_lab.result import QuantResult as QuantResult

@@ -11,7 +11,7 @@ import pytest
 
 from ptq_lab import QuantPlan, demo, preview, quantize
 from ptq_lab.errors import ConfigError, PlanError, SampleError
-from ptq_lab.pipeline import QuantResult
+from ptq_lab.result import QuantResult
 
 DIGITS = demo.load("digits_cnn")
 PHOTOS = demo.load("photo_denoiser")

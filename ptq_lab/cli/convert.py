@@ -12,8 +12,9 @@ import click
 from ptq_lab.cli.progress import shown_progress
 from ptq_lab.config import QuantConfig, load_config
 from ptq_lab.errors import ConfigError, OutputError, Problem
-from ptq_lab.pipeline import QuantResult, quantize
+from ptq_lab.pipeline import quantize
 from ptq_lab.report.text import render_text
+from ptq_lab.result import QuantResult
 
 # The original's flags that have no meaning for an ONNX model: accepted, with a note.
 UNUSED_FLAGS = (
