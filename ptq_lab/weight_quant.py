@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from ptq_lab.calibration import Samples
 from ptq_lab.config import QuantConfig
+from ptq_lab.errors import NotImplementedYet
 from ptq_lab.flags import Flags
 from ptq_lab.graph import Model, Rules, Targets, apply_plan, find_targets, raise_opset, required_opset, store_half
 from ptq_lab.graph.lookups import LOOKUPS
+from ptq_lab.pins import pinned_bits
 from ptq_lab.plan import QuantPlan, make_plan, round_weights
 from ptq_lab.progress import Progress
 from ptq_lab.route import Quantized
@@ -16,6 +18,8 @@ from ptq_lab.runtime import require_same
 def decide_weights(original: Model, config: QuantConfig) -> tuple[QuantPlan, tuple[str, ...]]:
     """Return what will happen to each weight, and what is to be said about the choice; reads no weight."""
     common, weight = config.common, config.weight
+    if common.bit_num == 0:
+        raise NotImplementedYet("[common_quant_param] bit_num: 0 is not implemented yet; so far: 1..16")
     rules = Rules(
         min_size=common.min_quant_weight_size,
         min_channels=common.min_quant_weight_channel,
@@ -23,7 +27,8 @@ def decide_weights(original: Model, config: QuantConfig) -> tuple[QuantPlan, tup
     )
     targets = find_targets(original, rules)
     plan = make_plan(targets, bits=common.bit_num, per_channel=weight.per_channel, correct=weight.bias_correction)
-    return plan, tuple(map(str, targets.problems))
+    pinned, problems = pinned_bits(config.layer_bits, plan.entries, skips=plan.skips)
+    return plan.with_bits(pinned), tuple(map(str, (*targets.problems, *problems)))
 
 
 def table_entries(model: Model, skip: tuple[str, ...]) -> QuantPlan:
