@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ptq_lab.calibration import Samples
 from ptq_lab.config import QuantConfig
-from ptq_lab.errors import NotImplementedYet
+from ptq_lab.errors import NotImplementedYet, Problem
 from ptq_lab.flags import Flags
 from ptq_lab.graph import Model, Rules, Targets, apply_plan, find_targets, raise_opset, required_opset, store_half
 from ptq_lab.graph.lookups import LOOKUPS
@@ -17,18 +17,29 @@ from ptq_lab.runtime import require_same
 
 def decide_weights(original: Model, config: QuantConfig) -> tuple[QuantPlan, tuple[str, ...]]:
     """Return what will happen to each weight, and what is to be said about the choice; reads no weight."""
-    common, weight = config.common, config.weight
+    common = config.common
     if common.bit_num == 0:
         raise NotImplementedYet("[common_quant_param] bit_num: 0 is not implemented yet; so far: 1..16")
+    plan, problems = _pinned_plan(original, config, bits=common.bit_num)
+    return plan, tuple(map(str, problems))
+
+
+def name_problems(original: Model, config: QuantConfig) -> tuple[Problem, ...]:
+    """Return what is to be said about names in ``skip_quant_node`` and ``[ptq_lab.layer_bits]``; reads no weight."""
+    return _pinned_plan(original, config, bits=config.common.bit_num or 8)[1]
+
+
+def _pinned_plan(original: Model, config: QuantConfig, *, bits: int) -> tuple[QuantPlan, tuple[Problem, ...]]:
+    common, weight = config.common, config.weight
     rules = Rules(
         min_size=common.min_quant_weight_size,
         min_channels=common.min_quant_weight_channel,
         skip=common.skip_quant_node,
     )
     targets = find_targets(original, rules)
-    plan = make_plan(targets, bits=common.bit_num, per_channel=weight.per_channel, correct=weight.bias_correction)
+    plan = make_plan(targets, bits=bits, per_channel=weight.per_channel, correct=weight.bias_correction)
     pinned, problems = pinned_bits(config.layer_bits, plan.entries, skips=plan.skips)
-    return plan.with_bits(pinned), tuple(map(str, (*targets.problems, *problems)))
+    return plan.with_bits(pinned), (*targets.problems, *problems)
 
 
 def table_entries(model: Model, skip: tuple[str, ...]) -> QuantPlan:

@@ -52,7 +52,7 @@ ROOMS: dict[str, set[str]] = {
     "errors": set(),
     "progress": set(),
     "flags": set(),
-    "checking": {"config", "graph"},
+    "checking": {"config", "graph", "weight_quant"},
     "config": set(),
     "numerics": set(),
     "graph": {"numerics", "plan"},  # the plan for annotations only, see the test below
