@@ -40,7 +40,7 @@ from ptq_lab.report.tables import Table
 from ptq_lab.result import QuantResult, Run
 from ptq_lab.route import Quantized
 from ptq_lab.runtime import Sessions
-from ptq_lab.weight_quant import decide_weights, quantize_weights
+from ptq_lab.weight_quant import preview_weights, quantize_weights
 
 _log = logging.getLogger(__name__)
 
@@ -199,7 +199,7 @@ def preview(model: Source, config: Config) -> QuantPlan:
         return preview_integers(original, options)
     if options.common.quant_type == "DYNAMIC_QUANT":
         return decide_products(original, options)[0]
-    return decide_weights(original, options)[0]
+    return preview_weights(original, options)
 
 
 def _usable(config: QuantConfig) -> QuantConfig:

@@ -27,6 +27,7 @@ LIBRARIES: dict[str, set[str]] = {
     "int8": {"numpy"},
     "route": set(),
     "weight_quant": set(),
+    "pins": set(),
     "full_quant": set(),
     "search": {"numpy", "onnx_ir"},
     "devices": {"numpy", "onnx_ir"},
@@ -51,7 +52,7 @@ ROOMS: dict[str, set[str]] = {
     "errors": set(),
     "progress": set(),
     "flags": set(),
-    "checking": {"config", "graph"},
+    "checking": {"config", "graph", "weight_quant"},
     "config": set(),
     "numerics": set(),
     "graph": {"numerics", "plan"},  # the plan for annotations only, see the test below
@@ -60,7 +61,8 @@ ROOMS: dict[str, set[str]] = {
     "route": {"graph", "numerics", "plan"},
     "search": {"numerics", "graph", "plan", "int8", "runtime", "calibration"},
     "devices": {"graph", "int8", "numerics"},
-    "weight_quant": {"calibration", "config", "flags", "graph", "plan", "route", "runtime"},
+    "weight_quant": {"calibration", "config", "flags", "graph", "pins", "plan", "route", "runtime"},
+    "pins": {"graph", "plan"},
     "full_quant": {
         "calibration",
         "config",

@@ -49,6 +49,14 @@ def test_set_changes_single_options_with_and_without_a_file(run: Run, digits: De
     assert json.loads(alone.out)["summary"]["bits"] == 8
 
 
+def test_set_pins_a_layer_whose_name_has_dots_and_equals_signs(run: Run, digits: Demo, eight_bits: Path) -> None:
+    pins = ("--set", "ptq_lab.layer_bits.re:^classifier(?=/).*=3", "--set", "ptq_lab.layer_bits.no.such=2")
+    said = run(*arguments(digits, eight_bits), *pins, "--json")
+    record = json.loads(said.out)
+    assert {row["bits"] for row in record["layers"] if row["node"].startswith("classifier")} == {3}
+    assert any("no.such: matches no node" in note for note in record["summary"]["notes"])
+
+
 def test_a_failed_gate_exits_3_and_the_model_is_written(
     run: Run, digits: Demo, eight_bits: Path, tmp_path: Path
 ) -> None:

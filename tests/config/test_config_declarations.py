@@ -111,6 +111,13 @@ def test_every_default_is_valid_under_the_schema() -> None:
         {"mixed_bit_weight_quant_param": {"init_scale": 1}},
         {"registry": {"plugin": "x"}},
         {"ptq_lab.mixedbit": {}},
+        {"ptq_lab.layer_bit": {}},
+        {"ptq_lab.layer_bits": {"conv1": 0}},
+        {"ptq_lab.layer_bits": {"conv1": 17}},
+        {"ptq_lab.layer_bits": {"conv1": True}},
+        {"ptq_lab.layer_bits": {'a"b': 4}},
+        {"ptq_lab.layer_bits": {"a\nb": 4}},
+        {"ptq_lab.layer_bits": {"": 4}},
     ],
 )
 def test_the_schema_refuses_what_the_loader_refuses(config: dict[str, dict[str, object]]) -> None:
