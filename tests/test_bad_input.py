@@ -242,7 +242,6 @@ CASES: dict[str, Case] = {
     "unknown key": (common(bit_nun=8), ConfigError, r"bit_nun.*bit_num"),
     "broken pattern": (common(skip_quant_node="re:("), ConfigError, r"skip_quant_node: .*regular expression"),
     "dynamic": (common(quant_type="DYNAMIC_QUANT"), NotImplementedYet, r"DYNAMIC_QUANT is not implemented yet"),
-    "mixed bits": (common(bit_num=0), NotImplementedYet, r"bit_num: 0 is not implemented yet"),
     # what it is compared and judged on
     "calibration without samples": (
         common(quant_type="FULL_QUANT"),
