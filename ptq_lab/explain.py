@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from ptq_lab.config import QuantConfig, load_config
 from ptq_lab.errors import PtqLabError
@@ -104,6 +103,7 @@ def explain(result: QuantResult, *, evaluated: Iterable[Feeds] = (), progress: P
         evaluated=channel_facts([feeds for feeds, _ in zip(evaluated, range(SAMPLES), strict=False)]),
         per_channel=config.full.per_channel if static else config.weight.per_channel,
         corrects=config.full.bias_correction if static else config.weight.bias_correction,
+        everything=static and config.lab.quantize_ops == "all",
         quant_type=config.common.quant_type or "",
         kernel_notes=result.report.summary.kernel_notes,
     )
@@ -138,6 +138,88 @@ def advise(
     return tuple(sorted(tried.values(), key=lambda advice: -(advice.metric or advice.gain)))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Repair:
+    """What came of a repair.
+
+    Attributes
+    ----------
+    result : QuantResult
+        The best one.
+    steps : tuple of Advice
+        The edits it took, in order, each with what it did.
+    reached : bool
+        Whether the goal was met.
+    """
+
+    result: QuantResult
+    steps: tuple[Advice, ...]
+    reached: bool
+
+    @property
+    def config(self) -> QuantConfig:
+        """The configuration of the best result."""
+        return self.result.config
+
+    def __str__(self) -> str:
+        lines = [f"{index}. {step.cause.kind}: {step}" for index, step in enumerate(self.steps, 1)]
+        return "\n".join(
+            [*lines, "the goal is reached" if self.reached else "the goal is not reached; this is the best"]
+        )
+
+
+def repair(
+    result: QuantResult,
+    *,
+    min_cosine: float | None = None,
+    max_metric_drop: float | None = None,
+    rounds: int = 5,
+    tries: int = 3,
+    progress: Progress = silent,
+) -> Repair:
+    """Edit a configuration until its result is good enough: the best edit first, each one tried.
+
+    Parameters
+    ----------
+    result : QuantResult
+    min_cosine, max_metric_drop : float, optional
+        The goal; the metric needs a result that was evaluated. Without either, a cosine of 0.999.
+    rounds : int
+        How many edits at most.
+    tries : int
+        How many edits are tried for each one taken.
+    progress : Progress
+
+    Notes
+    -----
+    Ctrl-C ends the search, and the best result so far is returned.
+    """
+    goal = _Goal(0.999 if min_cosine is None and max_metric_drop is None else min_cosine, max_metric_drop)
+    best = result
+    steps: list[Advice] = []
+    try:
+        while not goal.met(best) and len(steps) < rounds:
+            advice = advise(best, count=tries, progress=progress)
+            if not advice or (advice[0].metric if advice[0].metric is not None else advice[0].gain) <= 0.0:
+                break
+            steps.append(advice[0])
+            best = quantize_again(best, advice[0].config)
+    except KeyboardInterrupt:
+        pass
+    return Repair(result=best, steps=tuple(steps), reached=goal.met(best))
+
+
+@dataclass(frozen=True, slots=True)
+class _Goal:
+    cosine: float | None
+    drop: float | None
+
+    def met(self, result: QuantResult) -> bool:
+        summary = result.report.summary
+        near = self.cosine is None or summary.cosine_mean >= self.cosine
+        return near and (self.drop is None or (summary.metric_drop or 0.0) <= self.drop)
+
+
 def quantize_again(result: QuantResult, config: QuantConfig) -> QuantResult:
     """Quantize the model of a result with another configuration, on the same samples."""
     run = result.run
@@ -150,7 +232,7 @@ def edited(config: QuantConfig, edits: Sequence[Edit]) -> QuantConfig | None:
     for edit in edits:
         value = edit.value
         if edit.key == "skip_quant_node":
-            value = ",".join(dict.fromkeys([*config.common.skip_quant_node, edit.value]))
+            value = ",".join(dict.fromkeys([*config.common.skip_quant_node, *edit.value.split(",")]))
         overrides[f"{edit.section}.{edit.key}"] = value
     try:
         return load_config(config_text(config), overrides=overrides)
@@ -174,4 +256,4 @@ def _measured(before: QuantResult, after: QuantResult, edit: Edit, cause: Cause,
     )
 
 
-__all__: list[Any] = ["Advice", "Explanation", "advise", "edited", "explain", "quantize_again"]
+__all__ = ["Advice", "Explanation", "Repair", "advise", "edited", "explain", "quantize_again", "repair"]

@@ -15,6 +15,9 @@ _SPREAD = 4.0  # largest channel over the median one, from which one scale for a
 _STRETCH = 4.0  # range over what 99.9 % of the values need
 _CLIPPED = 0.005
 _MISMATCH = 8.0  # of the scales of two operands: the smaller one keeps five bits
+_MEETING = ("Add", "Sub", "Concat")
+_MASK = -1000.0  # what a mask adds to scores that shall not count: -10000, or the lowest number there is
+_WORST = 2  # layers that are proposed for float because of nothing but their cosine
 _SHIFTED = 0.5
 _FEW_BITS = 5
 _DIFFERENT = 0.5  # of a deviation, by which the inputs of calibration and evaluation may differ
@@ -146,23 +149,43 @@ def _clipped(facts: Facts) -> Iterator[Cause]:
 
 
 def _mismatched(facts: Facts) -> Iterator[Cause]:
-    """Operands of very different ranges that share their steps, or meet in one sum."""
+    """Operands of very different ranges that meet in one sum: the steps of the larger one swallow the smaller."""
     scales = {activation.tensor: activation.scale for activation in facts.plan.activations}
+    found: dict[bool, dict[str, float]] = {True: {}, False: {}}
     for node in facts.model.graph:
-        if node.op_type not in ("Add", "Concat", "Sub", "Mul"):
+        if node.op_type not in _MEETING:
             continue
-        operands = [value.name or "" for value in node.inputs if value is not None and value.name in scales]
-        sizes = [scales[name] for name in operands]
-        if len(sizes) < 2 or max(sizes) < _MISMATCH * min(sizes):
-            continue
-        masks = [value.name for value in node.inputs if value is not None and _is_mask(facts, value.name or "", scales)]
-        kind = "mask bias among the operands" if masks else "mismatched ranges of operands"
+        names = [value.name or "" for value in node.inputs if value is not None and value.name in scales]
+        sizes = [scales[name] for name in names]
+        if len(sizes) > 1 and max(sizes) > _MISMATCH * min(sizes):
+            masked = any(_is_mask(facts, name) for name in names)
+            found[masked][node.name or ""] = max(sizes) / min(sizes)
+    for masked, ratios in found.items():
+        nodes = tuple(sorted(ratios, key=lambda node: -ratios[node]))
+        if nodes:
+            harm = [_harm_behind(facts, node) for node in nodes]
+            # who reads a masked sum would quantize it again, mask and all
+            behind = [reader for node in nodes for reader in _readers_of(facts, node)] if masked else []
+            yield Cause(
+                kind="mask bias among the operands" if masked else "mismatched ranges of operands",
+                nodes=nodes,
+                evidence=f"the steps of the operands differ up to {max(ratios.values()):.0f} times",
+                harm=sum(harm) + masked,  # a drowned mask lets padding through, which no single layer shows
+                edits=(Edit("common_quant_param", "skip_quant_node", ",".join([*nodes, *behind])),),
+            )
+
+
+def _everything(facts: Facts) -> Iterator[Cause]:
+    """Operators that carry codes though nothing is computed faster by it."""
+    if facts.everything and facts.plan.placement is not None:
+        needed = {layer.source for layer in facts.plan.placement.layers}
+        others = [each for each in facts.plan.activations if each.node and each.tensor not in needed]
         yield Cause(
-            kind=kind,
-            nodes=(node.name or "",),
-            evidence=f"the steps of its operands differ {max(sizes) / min(sizes):.0f} times, so the smaller one drowns",
-            harm=max([facts.harm(reader) for reader in _behind(facts, node.outputs[0].name or "")], default=_BAD),
-            edits=(Edit("common_quant_param", "skip_quant_node", node.name or ""),),
+            kind="operators quantized that gain nothing",
+            nodes=tuple(each.node for each in others),
+            evidence=f"{len(others)} tensors are rounded that no integer layer reads",
+            harm=0.5,
+            edits=(Edit("ptq_lab", "quantize_ops", "default"),),
         )
 
 
@@ -211,6 +234,20 @@ def _other_inputs(facts: Facts) -> Iterator[Cause]:
             )
 
 
+def _low_cosine(facts: Facts) -> Iterator[Cause]:
+    """Layers that are simply far off."""
+    worst = sorted(facts.errors, key=lambda node: -facts.harm(node))[:_WORST]
+    for node in worst:
+        if facts.harm(node) > _BAD:
+            yield Cause(
+                kind="low cosine",
+                nodes=(node,),
+                evidence=f"the layer alone leaves a cosine of {1 - facts.harm(node):.4f}",
+                harm=facts.harm(node) / 4,  # the last resort: what is known better comes first
+                edits=(Edit("common_quant_param", "skip_quant_node", node),),
+            )
+
+
 def _fallback(facts: Facts) -> Iterator[Cause]:
     """Layers that were meant to be integers and are not."""
     for note in facts.kernel_notes:
@@ -223,8 +260,10 @@ RULES: tuple[Rule, ...] = (
     _stretched,
     _clipped,
     _mismatched,
+    _everything,
     _shifted,
     _other_inputs,
+    _low_cosine,
     _fallback,
 )
 """Everything that is looked for; to add a cause, add a function and a line."""
@@ -251,19 +290,22 @@ def _readers(facts: Facts, tensor: str) -> tuple[str, ...]:
     )
 
 
-def _behind(facts: Facts, tensor: str) -> tuple[str, ...]:
-    """Return the nodes that read a tensor, and those that read theirs."""
-    first = _readers(facts, tensor)
-    outputs = [v.name or "" for node in facts.model.graph if node.name in first for v in node.outputs]
-    return (*first, *(reader for output in outputs for reader in _readers(facts, output)))
+def _readers_of(facts: Facts, name: str) -> list[str]:
+    """Return the nodes that read what a node makes."""
+    outputs = [value.name or "" for node in facts.model.graph if node.name == name for value in node.outputs]
+    return [reader for output in outputs for reader in _readers(facts, output)]
 
 
-def _is_mask(facts: Facts, tensor: str, scales: dict[str, float]) -> bool:
-    """Tell whether an operand looks like the bias of a mask: very large, and hardly more than two values."""
-    for activation in facts.plan.activations:
-        if activation.tensor == tensor:
-            return min(activation.low, -activation.high) < -1000.0 and scales[tensor] > 1.0
-    return False
+def _harm_behind(facts: Facts, name: str) -> float:
+    """Return the harm of the worst layer that reads what a node makes, directly or through one other node."""
+    first = _readers_of(facts, name)
+    readers = [*first, *(reader for node in first for reader in _readers_of(facts, node))]
+    return max(map(facts.harm, readers), default=_BAD)
+
+
+def _is_mask(facts: Facts, tensor: str) -> bool:
+    """Tell whether an operand reaches as far down as the bias of a mask does."""
+    return any(each.tensor == tensor and each.low < _MASK for each in facts.plan.activations)
 
 
 def _numbers(values: np.ndarray) -> str:

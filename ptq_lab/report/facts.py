@@ -69,8 +69,8 @@ class Facts:
         Of the calibration samples, by input.
     evaluated : mapping of str to ChannelFacts
         The same of other inputs, e.g. those of an evaluation; empty without any.
-    per_channel, corrects : bool
-        Whether the configuration asks for a scale per channel, and for bias correction.
+    per_channel, corrects, everything : bool
+        Whether the configuration asks for a scale per channel, for bias correction, and for codes everywhere.
     quant_type : str
     kernel_notes : tuple of str
         Layers that do not run as integers.
@@ -84,6 +84,7 @@ class Facts:
     evaluated: Mapping[str, ChannelFacts] = field(default_factory=dict)
     per_channel: bool = True
     corrects: bool = True
+    everything: bool = False
     quant_type: str = ""
     kernel_notes: tuple[str, ...] = ()
 
