@@ -17,6 +17,7 @@ CPU = Preset(
             "GRU": _NO_KERNEL.format("GRU"),
             "RNN": _NO_KERNEL.format("RNN"),
             "Gather": "looking up rows computes nothing; WEIGHT_QUANT makes the table smaller",
+            "Slice": "cutting rows out computes nothing; WEIGHT_QUANT makes the table smaller",
         }
     ),
     left_float=(
