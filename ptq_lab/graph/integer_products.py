@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 from ptq_lab.graph.decode import GraphWriter, StoredWeight
 from ptq_lab.graph.dynamic import DynamicLayer
 from ptq_lab.graph.fold import drop_unused
-from ptq_lab.graph.lookups import LOOKUPS
+from ptq_lab.graph.lookups import row_lookups
 from ptq_lab.graph.model import Model, constant, constants
 from ptq_lab.graph.opset import raise_opset
-from ptq_lab.graph.rewrite import replace_lookup, take_place
+from ptq_lab.graph.rewrite import replace_lookup, replace_whole, take_place
 from ptq_lab.graph.targets import weight_of
 from ptq_lab.numerics import QuantizedWeight
 
@@ -71,6 +71,9 @@ def insert_products(
             product = _of_activations(write, node, activations)
         take_place(graph, node, _with_bias(write, node, product))
     _remove_unread(graph)
+    for name, codes in stored.items():
+        _serve_the_rest(graph, write, holders[name], codes)
+    drop_unused(graph)
     return quantized
 
 
@@ -159,8 +162,8 @@ class _Rows:
 
     def _scaled(self, sums: ir.Value, steps: ir.Value, scale: NDArray[np.float32]) -> ir.Value:
         """Scale rows, then columns; the largest column scale goes first, so that nothing overflows on the way."""
-        largest = scale.max()
-        steps = self._write.node("Mul", [steps, self._write.constant(np.asarray(largest))])
+        largest = np.asarray(scale if scale.ndim == 0 else np.abs(scale).max() or np.float32(1))  # 0 as alpha is
+        steps = self._write.node("Mul", [steps, self._write.constant(largest)])
         numbers = self._write.node("DequantizeLinear", [sums, steps], {"axis": 0})
         return numbers if scale.ndim == 0 else self._write.node("Mul", [numbers, self._write.constant(scale / largest)])
 
@@ -183,11 +186,24 @@ def _store(graph: ir.Graph, write: GraphWriter, holder: ir.Value, weight: Quanti
     """Store a weight, and replace the lookups of its rows."""
     tensor = constant(holder)
     assert tensor is not None  # constants() returns nothing else
-    lookups = [use.node for use in holder.uses() if use.node.op_type in LOOKUPS]
+    lookups = row_lookups(graph, holder)
     stored = StoredWeight(write, holder.name or "", weight, by_row=bool(lookups))
     for node in lookups:
         replace_lookup(graph, write, node, stored, tensor.dtype)
     return stored
+
+
+def _serve_the_rest(graph: ir.Graph, write: GraphWriter, holder: ir.Value, stored: StoredWeight) -> None:
+    """Decode a weight for those who read it otherwise, such as a subgraph, so that it is not stored twice."""
+    if not holder.uses():
+        return
+    tensor, producer = constant(holder), holder.producer()
+    assert tensor is not None  # constants() returns nothing else
+    if producer is None:
+        del graph.initializers[holder.name or ""]
+    replace_whole(graph, write, holder, stored, tensor.dtype)
+    if producer is not None:
+        graph.remove(producer, safe=True)
 
 
 def _operand(write: GraphWriter, node: ir.Node, stored: StoredWeight, weight: QuantizedWeight) -> _Weight:
@@ -244,4 +260,3 @@ def _remove_unread(graph: ir.Graph) -> None:
         read = any(value.uses() or value.is_graph_output() for value in node.outputs)
         if node.op_type in ("Constant", "Identity", "Transpose") and not read:
             graph.remove(node, safe=True)
-    drop_unused(graph)
