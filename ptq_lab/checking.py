@@ -20,9 +20,9 @@ def check(config: str | Path, model: Any = None) -> tuple[Problem, ...]:
 
     Examples
     --------
-    >>> for problem in check("[common_quant_param]\nquant_type=DYNAMIC_QUANT\n"):
+    >>> for problem in check("[common_quant_param]\nquant_type=WEIGHT_QUANT\nbit_num=0\n"):
     ...     print(problem)
-    line 2: [common_quant_param] quant_type: DYNAMIC_QUANT is not implemented yet; so far: WEIGHT_QUANT, FULL_QUANT
+    line 3: [common_quant_param] bit_num: 0 is not implemented yet; so far: 1..16
     """
     problems = check_config(config)
     if any(problem.level == "error" for problem in problems):

@@ -27,9 +27,9 @@ def unsupported(config: QuantConfig) -> tuple[Problem, ...]:
     Examples
     --------
     >>> from ptq_lab.config.options import CommonOptions
-    >>> for problem in unsupported(QuantConfig(common=CommonOptions(quant_type="DYNAMIC_QUANT"))):
+    >>> for problem in unsupported(QuantConfig(common=CommonOptions(quant_type="WEIGHT_QUANT", bit_num=0))):
     ...     print(problem.message)
-    DYNAMIC_QUANT is not implemented yet
+    0 is not implemented yet
     """
     if config.common.quant_type is None:
         return ()

@@ -44,7 +44,7 @@ def test_patterns_are_checked_against_a_model(run: Run, digits: Demo, tmp_path: 
 
 def test_what_is_not_implemented_is_said_before_it_is_run(run: Run, tmp_path: Path) -> None:
     path = tmp_path / "full.cfg"
-    path.write_text("[common_quant_param]\nquant_type=DYNAMIC_QUANT\n")
+    path.write_text("[common_quant_param]\nquant_type=WEIGHT_QUANT\nbit_num=0\n")
     said = run("check", path)
     assert said.code == 2
     assert "not implemented yet" in said.out
