@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import onnx_ir as ir
@@ -78,7 +78,7 @@ def find_dynamic(model: Model, skip: tuple[str, ...] = (), *, pairs: bool) -> Dy
     skips = list(found.skips)
     for target in found.targets:
         users = [nodes[name] for name in target.nodes]
-        reason = next(filter(None, (_why_float(node, target) for node in users)), "")
+        reason = _first_reason(users, target)
         if reason:
             skips.append(_skip(target, reason))
             continue
@@ -129,6 +129,15 @@ def _reads_directly(node: ir.Node, target: Target) -> bool:
     weight = node.inputs[1]
     plain = weight is not None and weight.name == target.tensor and len(target.nodes) == 1
     return plain and node.attributes.get_int("transA", 0) == 0
+
+
+def _first_reason(users: Sequence[ir.Node], target: Target) -> str:
+    """Return why one of the nodes that use a weight cannot take codes, which leaves it float for all; or nothing."""
+    for node in users:
+        reason = _why_float(node, target)
+        if reason:
+            return reason if node is users[0] else f"{node.name} uses it as well: {reason}"
+    return ""
 
 
 def _why_float(node: ir.Node, target: Target) -> str:
