@@ -161,10 +161,10 @@ def sliced(opset: int = 18) -> Tiny:
     for name, numbers in cuts.items():
         given = [f"{name}_{part}" for part in ("starts", "ends", "axes", "steps")[: len(numbers)]]
         nodes.append(node("Slice", ["table", *given], [name]))
-        inputs |= {part: (int(TensorProto.INT64), (1,)) for part in given if not part.endswith("axes")}
+        inputs |= {part: (int(TensorProto.INT64), (1,)) for part in given if not part.endswith(("axes", "steps"))}
         feeds |= {part: np.array([number]) for part, number in zip(given, numbers, strict=True)}
-    axes = {part: feeds.pop(part) for part in list(feeds) if part.endswith("axes")}
-    proto = model(nodes, inputs, list(cuts), {"table": random(11, 7), **axes}, opset=opset)
+    fixed = {part: feeds.pop(part) for part in list(feeds) if part not in inputs}
+    proto = model(nodes, inputs, list(cuts), {"table": random(11, 7), **fixed}, opset=opset)
     return Tiny(proto=proto, feeds=feeds, weights={"table": 0})
 
 
