@@ -289,7 +289,16 @@ UNSUPPORTED = {
     ),
     "nothing to do": ("[full_quant_param]\nsmooth_alpha=0.1\n[ptq_lab]\neffort=best\n", []),
     "full": ("[common_quant_param]\nquant_type=FULL_QUANT\n", []),
-    "dynamic": ("[common_quant_param]\nquant_type=DYNAMIC_QUANT\n", ["quant_type"]),
+    "dynamic": ("[common_quant_param]\nquant_type=DYNAMIC_QUANT\n", []),
+    "dynamic and ours": (
+        "[common_quant_param]\nquant_type=DYNAMIC_QUANT\n[dynamic_quant_param]\nquant_strategy=ACWL\n"
+        "[ptq_lab]\ndynamic_strategy=ACWC\nperformance=full\n",
+        [],
+    ),
+    "dynamic and reports": (
+        "[common_quant_param]\nquant_type=DYNAMIC_QUANT\ndebug_info_save_path=d\n",
+        ["debug_info_save_path"],
+    ),
     "mixed bits": (WEIGHT + "bit_num=0\n", []),
     "auto_tune": (WEIGHT + "bit_num=0\n[mixed_bit_weight_quant_param]\nauto_tune=true\n", []),
     "budgets": (
@@ -304,7 +313,7 @@ UNSUPPORTED = {
     "ours": (
         WEIGHT + "[ptq_lab]\nencode=entropy\npreprocess_order=resize_first\nantialias=true\n"
         "mindspore_csv=true\nequalize=false\nbias_correction_mode=LOCAL\nquantize_ops=all\ndynamic_strategy=ACWC\n",
-        ["encode", "mindspore_csv", "dynamic_strategy"],
+        ["encode", "mindspore_csv"],
     ),
     "on the fly": (WEIGHT + "[weight_quant_param]\ndequant_strategy=ON_THE_FLY\n", ["dequant_strategy"]),
     "gptq": (WEIGHT + "[weight_quant_param]\nquant_strategy=GPTQ\n", ["quant_strategy"]),

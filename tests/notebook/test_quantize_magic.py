@@ -172,3 +172,15 @@ def test_the_help_lists_every_option(shell: Any) -> None:
         "--quiet",
     ):
         assert option in text
+
+
+def test_a_transformer_is_previewed_and_quantized_dynamically(shell: Any) -> None:
+    from ptq_lab import demo as demos
+
+    shell.user_ns["words"] = demos.load("digits_transformer")
+    ini = "[common_quant_param]\nquant_type=DYNAMIC_QUANT\n[ptq_lab]\nperformance=off\n"
+    shell.outputs_of(f"%%quantize words.model_path --dry-run -r plan\n{ini}")
+    shell.outputs_of(f"%%quantize words.model_path -o q.onnx --quiet -r result\n{ini}")
+    assert shell.user_ns["plan"] == shell.user_ns["result"].plan
+    assert shell.user_ns["result"].report.summary.products == 17
+    onnx.checker.check_model("q.onnx")
