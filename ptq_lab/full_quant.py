@@ -202,7 +202,8 @@ def _first(calibrated: Calibrated, asked: Asked, samples: Samples, progress: Pro
 def _searched(calibrated: Calibrated, asked: Asked, samples: Samples, progress: Progress) -> Quantized:
     """Try every range method with usual and with searched weight scales; keep what is best on held-out samples.
 
-    Only ranges, and what becomes of the biases once the choice is made, come from all samples."""
+    Only ranges, and what becomes of the biases once the choice is made, come from all samples.
+    """
     edge = len(samples) - min(JUDGE_SAMPLES, len(samples) // 4)
     most, model, providers = asked.effort.correction_samples, calibrated.decided.model, asked.config.lab.providers
     fit, judges = list(samples.take(min(edge, most))), list(samples.part(edge, len(samples)))

@@ -94,9 +94,10 @@ def window_rows(values: NDArray[np.float32], window: Window, most: int) -> NDArr
     padded = np.pad(values, [(0, 0), (0, 0), *zip(window.pads_begin, window.pads_end, strict=True)])
     reach = [dilation * (size - 1) + 1 for size, dilation in zip(window.kernel, window.dilations, strict=True)]
     seen = np.lib.stride_tricks.sliding_window_view(padded, reach, axis=tuple(range(2, values.ndim)))
-    starts: tuple[Any, ...] = tuple(place * stride for place, stride in zip(taken, window.strides, strict=True))
-    inside = tuple(slice(None, None, dilation) for dilation in window.dilations)
-    rows = seen[(slice(None), slice(None), *starts)][(..., *inside)]
+    starts = [place * stride for place, stride in zip(taken, window.strides, strict=True)]
+    positions: Any = (slice(None), slice(None), *starts)
+    inside: Any = (..., *(slice(None, None, dilation) for dilation in window.dilations))
+    rows = seen[positions][inside]
     rows = rows.reshape(count, window.groups, channels // window.groups, len(taken[0]), -1)
     return np.ascontiguousarray(rows.transpose(1, 0, 3, 2, 4)).reshape(window.groups, count * len(taken[0]), -1)
 
