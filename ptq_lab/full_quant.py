@@ -24,7 +24,7 @@ from ptq_lab.route import Quantized
 from ptq_lab.runtime import Feeds
 from ptq_lab.search.bias_correction import correct_biases
 from ptq_lab.search.equalize import Equalized, equalize, scale_statistics
-from ptq_lab.search.judging import output_error, outputs_of
+from ptq_lab.search.judging import clearly_smaller, output_errors, outputs_of
 from ptq_lab.search.local_correction import correct_biases_locally
 from ptq_lab.search.smooth import Smoothed, smooth_for_output
 from ptq_lab.search.weight_scales import measure_covariances, search_weight_scales
@@ -212,13 +212,13 @@ def _searched(calibrated: Calibrated, asked: Asked, samples: Samples, progress: 
     for method in asked.methods:
         plan = plans[method] = calibrated.plan(asked, method, samples)
         plans[f"{method} with searched weight scales"] = search_weight_scales(plan, model, covariances)
-    wanted, errors = outputs_of(model, judges, providers=providers), {}
+    wanted, errors, best = outputs_of(model, judges, providers=providers), {}, asked.methods[0]
     for index, (name, plan) in enumerate(plans.items()):
         written = apply_int8(model, _corrected(plan, calibrated, asked, fit, progress), asked.device.form)
-        errors[name] = output_error(wanted, outputs_of(written, judges, providers=providers))
+        errors[name] = output_errors(wanted, outputs_of(written, judges, providers=providers))
+        best = name if clearly_smaller(errors[name], errors[best]) else best
         progress(Step("choose", index + 1, len(plans), name))
-    best = min(errors, key=errors.__getitem__)
-    told = ", ".join(f"{name} {error:.3g}" for name, error in errors.items())
+    told = ", ".join(f"{name} {error.mean():.3g}" for name, error in errors.items())
     note = f"chosen by 1 - cosine of the output on {len(judges)} samples that only ranges have seen: {best} ({told})"
     everything = [*fit, *judges][:most]
     return _finished(calibrated, asked, _corrected(plans[best], calibrated, asked, everything, progress), note)
