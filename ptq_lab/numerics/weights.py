@@ -138,7 +138,12 @@ def quantize_weight(values: Float32, *, bits: int, axis: int | None, correct: bo
 
 
 def quantize_symmetric(
-    values: Float32, *, axis: int | None, bits: int = 8, smallest: Float32 | None = None
+    values: Float32,
+    *,
+    axis: int | None,
+    bits: int = 8,
+    smallest: Float32 | None = None,
+    factor: Float32 | None = None,
 ) -> QuantizedWeight:
     """Quantize a weight on a symmetric, narrow grid with zero point 0, as integer kernels want it.
 
@@ -151,6 +156,8 @@ def quantize_symmetric(
         Codes in ``-(2**(bits-1)-1) .. 2**(bits-1)-1``.
     smallest : ndarray of float32, optional
         No scale is below these, shape (C,) or ().
+    factor : ndarray of float32, optional
+        What to multiply the scales by that just reach the largest values, shape (C,) or (); below 1 it cuts those off.
 
     Raises
     ------
@@ -168,6 +175,7 @@ def quantize_symmetric(
         raise ValueError("the values contain NaN or infinity")
     limit = 2 ** (bits - 1) - 1
     scale = np.maximum(np.asarray(reach / limit, np.float32), np.finfo(np.float32).tiny)
+    scale = scale if factor is None else scale * factor
     scale = scale if smallest is None else np.maximum(scale, smallest)
     codes = _nearest_steps(values, along_axis(scale, values.ndim, axis), np.dtype(np.int8 if bits <= 8 else np.int16))
     return QuantizedWeight(
