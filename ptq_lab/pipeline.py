@@ -157,29 +157,15 @@ def quantize(
             performance=performance,
             products=products,
         )
-    keywords = {
-        "executor": executor,
+    flags_given = {
         "input_shape": input_shape,
         "input_data_format": input_data_format,
         "optimize": optimize,
         "fp16": fp16,
+        "executor": executor,
     }
-    return QuantResult(
-        config=options,
-        plan=done.plan,
-        model=place.found(draft),
-        report=report,
-        manifest=record,
-        output=place,
-        run=Run(
-            original=original,
-            prepared=done.prepared,
-            samples=data,
-            given=samples,
-            evaluate=evaluate,
-            flags=keywords,
-        ),
-    )
+    run = Run(original, done.prepared, data, samples, evaluate, flags_given)
+    return QuantResult(options, done.plan, place.found(draft), report, record, place, run)
 
 
 def preview(model: Source, config: Config) -> QuantPlan:

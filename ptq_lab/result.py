@@ -21,7 +21,7 @@ from ptq_lab.report.tables import Report, Table
 from ptq_lab.report.text import brief
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False)
 class Run:
     """What a result came from, so that it can be explained and repeated with another configuration.
 
@@ -44,7 +44,7 @@ class Run:
     flags: Mapping[str, Any]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False)
 class QuantResult:
     """A finished run.
 

@@ -334,9 +334,18 @@ def test_a_label_that_is_no_class_of_the_model_is_found_before_any_work(tmp_path
 
 def test_a_preview_refuses_the_same_configurations(tmp_path: Path) -> None:
     source = Request(tmp_path).source
-    for options, kind in (({"bit_num": 17}, ConfigError), ({"bit_num": 0}, NotImplementedYet)):
+    for options, kind in (
+        ({"common_quant_param": GOOD | {"bit_num": 17}}, ConfigError),
+        ({"common_quant_param": GOOD, "weight_quant_param": {"dequant_strategy": "ON_THE_FLY"}}, NotImplementedYet),
+    ):
         with pytest.raises(kind):
-            preview(source, {"common_quant_param": GOOD | options})
+            preview(source, options)
+
+
+def test_widths_that_follow_from_runs_cannot_be_previewed(tmp_path: Path) -> None:
+    budget = {"common_quant_param": GOOD | {"bit_num": 0}, "ptq_lab.mixed_bit": {"average_bits": 5}}
+    with pytest.raises(ConfigError, match="only quantizing shows them"):
+        preview(Request(tmp_path).source, budget)
 
 
 def test_a_model_that_cannot_be_raised_says_so_and_names_a_way_out(tmp_path: Path) -> None:

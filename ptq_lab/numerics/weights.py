@@ -177,7 +177,7 @@ def quantize_symmetric(
     scale = np.maximum(np.asarray(reach / limit, np.float32), np.finfo(np.float32).tiny)
     scale = scale if factor is None else scale * factor
     scale = scale if smallest is None else np.maximum(scale, smallest)
-    codes = _nearest_steps(values, along_axis(scale, values.ndim, axis), np.dtype(np.int8 if bits <= 8 else np.int16))
+    codes = _nearest_steps(values, along_axis(scale, values.ndim, axis), limit)
     return QuantizedWeight(
         codes=codes,
         bits=bits,
@@ -191,14 +191,14 @@ def quantize_symmetric(
     )
 
 
-def _nearest_steps(values: Float32, scale: Float32, dtype: np.dtype[Any]) -> NDArray[Any]:
+def _nearest_steps(values: Float32, scale: Float32, limit: int) -> NDArray[Any]:
     """Round values to whole steps, in blocks of rows that stay in the cache."""
-    codes = np.empty(values.shape, dtype)
+    codes = np.empty(values.shape, np.int8 if limit < 128 else np.int16)
     rows = max(1, _BLOCK // max(1, values[:1].size))
     for start in range(0, len(values), rows):
         part = slice(start, start + rows)
         steps = values[part] / (scale[part] if scale.ndim and len(scale) > 1 else scale)
-        codes[part] = np.rint(steps, out=steps)
+        codes[part] = np.clip(np.rint(steps, out=steps), -limit, limit, out=steps)
     return codes
 
 

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import onnx_ir as ir
 from numpy.typing import NDArray
 
 from ptq_lab.graph import Model
-from ptq_lab.graph.model import constant
-from ptq_lab.graph.segment import cut_open, cut_segment, given_name
+from ptq_lab.graph.segment import cut_segment
+from ptq_lab.graph.watch import WatchedLayer, layers_alone, made_inside, watched_layers
 from ptq_lab.numerics import cosine, sqnr_db
 from ptq_lab.numerics.similarity import dot
 from ptq_lab.plan import QuantPlan
@@ -22,16 +20,6 @@ from ptq_lab.report.tables import Table
 from ptq_lab.runtime import CPU, Feeds, open_session, run_session
 
 _CHANNELS = {"Conv": 1, "ConvTranspose": 1}  # axis of a layer's output along which a bias acts; the last for others
-
-
-@dataclass(frozen=True, slots=True)
-class _Watched:
-    """A layer: the float tensors it reads, and the one it makes."""
-
-    node: str
-    op_type: str
-    sources: tuple[str, ...]
-    output: str
 
 
 def measure_layer_errors(
@@ -70,7 +58,7 @@ def measure_layer_errors(
     model computed there. *Accumulated*: the quantized model as it is. Both against the float output, in front of any
     activation function.
     """
-    layers = list(_watched(original, quantized, plan))
+    layers = list(watched_layers(original, quantized, set(_nodes(plan))))
     seen = {layer.node: (_Total(), _Total()) for layer in layers}
     names = [layer.output for layer in layers]
     runs = _Runs(original, quantized, layers, providers)
@@ -87,22 +75,21 @@ def measure_layer_errors(
 class _Runs:
     """The three ways a sample goes: in float, layer by layer from float inputs, and through the quantized model."""
 
-    def __init__(self, original: Model, quantized: Model, layers: Sequence[_Watched], providers: Sequence[str]) -> None:
+    def __init__(
+        self, original: Model, quantized: Model, layers: Sequence[WatchedLayer], providers: Sequence[str]
+    ) -> None:
         outputs = list(dict.fromkeys(layer.output for layer in layers))
         sources = list(dict.fromkeys(name for layer in layers for name in layer.sources))
-        made = {value.name or "" for node in original.graph for value in node.outputs}
-        inner = [name for name in sources if name in made]
-        opened = cut_open(quantized, dict.fromkeys(inner, ir.DataType.FLOAT))
-        self._inner = inner
-        self._floats = open_session(
-            cut_segment(original, [], list(dict.fromkeys([*outputs, *inner]))), providers=providers
-        )
-        self._alone = open_session(cut_segment(opened, [], outputs), providers=providers)
+        inner = made_inside(original, sources)
+        opened, self._given = layers_alone(quantized, inner, outputs)
+        wanted = list(dict.fromkeys([*outputs, *inner]))
+        self._floats = open_session(cut_segment(original, [], wanted), providers=providers)
+        self._alone = open_session(opened, providers=providers)
         self._after = open_session(cut_segment(quantized, [], outputs), providers=providers)
 
     def run(self, feeds: Feeds) -> tuple[Mapping[str, Any], Mapping[str, Any], Mapping[str, Any]]:
         wanted = run_session(self._floats, _for(self._floats, feeds))
-        given = {given_name(name): wanted[name] for name in self._inner}
+        given = {slot: wanted[name] for name, slot in self._given.items()}
         alone = run_session(self._alone, _for(self._alone, {**feeds, **given}))
         return wanted, alone, run_session(self._after, _for(self._after, feeds))
 
@@ -148,7 +135,7 @@ class _Total:
         return float(min(1.0, (shift**2).sum() * shift.size / self._count / self._noise))
 
 
-def _row(layer: _Watched, alone: _Total, after: _Total) -> ErrorRow:
+def _row(layer: WatchedLayer, alone: _Total, after: _Total) -> ErrorRow:
     return ErrorRow(
         node=layer.node,
         op_type=layer.op_type,
@@ -161,26 +148,8 @@ def _row(layer: _Watched, alone: _Total, after: _Total) -> ErrorRow:
     )
 
 
-def _watched(original: Model, quantized: Model, plan: QuantPlan) -> Iterator[_Watched]:
-    """Yield the quantized layers whose input and output can be looked at in both models."""
-    wanted = set(_nodes(plan))
-    there = {value.name for node in quantized.graph for value in node.outputs}
-    there |= {value.name for value in quantized.graph.inputs}
-    for node in original.graph:
-        if node.name not in wanted or not node.outputs:
-            continue
-        sources = [value for value in node.inputs if value is not None and constant(value) is None and _is_float(value)]
-        names = tuple(value.name or "" for value in sources)
-        if node.outputs[0].name in there and all(name in there for name in names):
-            yield _Watched(node.name or "", node.op_type, names, node.outputs[0].name or "")
-
-
 def _nodes(plan: QuantPlan) -> Iterable[str]:
     for entry in plan.entries:
         yield from entry.nodes
     if plan.dynamic is not None:
         yield from (layer.node for layer in plan.dynamic.layers)
-
-
-def _is_float(value: ir.Value) -> bool:
-    return value.dtype in (None, ir.DataType.FLOAT)
