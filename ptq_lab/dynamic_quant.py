@@ -87,6 +87,8 @@ def quantize_dynamically(
     if raised is not prepared:
         require_same(prepared, raised, next(iter(samples)))
         notes += (f"opset raised from {original.opset} to {raised.opset} for run-time quantization (outputs verified)",)
+    if config.lab.effort == "best":
+        notes += ("effort=best does what balanced does: there are no ranges to search",)
     if flags.executor is not None:
         notes += ("the executor was not used: there is no calibration to split into tasks",)
     plan = round_weights(decided, prepared.weight, progress=progress)

@@ -89,9 +89,15 @@ class Facts:
     kernel_notes: tuple[str, ...] = ()
 
     def harm(self, node: str) -> float:
-        """Return how much error a layer makes by itself: ``1 - cosine`` of its output, 0 if unknown."""
+        """Return how much error a layer makes by itself, 0 if unknown.
+
+        It is ``1 - cosine`` of its output, or half the error averaged over channels where that is larger: the cosine
+        does not see what is lost in small channels, and later layers may.
+        """
         row = self.errors.get(node)
-        return 0.0 if row is None or row.isolated_cosine is None else max(0.0, 1.0 - row.isolated_cosine)
+        if row is None or row.isolated_cosine is None:
+            return 0.0
+        return max(0.0, 1.0 - row.isolated_cosine, 0.5 * (row.channel_error or 0.0))
 
 
 def activation_facts(plan: QuantPlan, model: Model, samples: Sequence[Feeds]) -> dict[str, ActivationFacts]:

@@ -104,6 +104,7 @@ class _Total:
     def __init__(self) -> None:
         self._signal = self._noise = self._cosine = 0.0
         self._shift: NDArray[np.float64] | float = 0.0
+        self._of_channels: NDArray[np.float64] | float = 0.0  # (2, C): power of the signal, and of the error
         self._count = self._samples = 0
 
     def add(self, wanted: NDArray[Any], got: NDArray[Any], axis: int) -> None:
@@ -117,6 +118,8 @@ class _Total:
         self._noise += dot(error.reshape(-1), error.reshape(-1))
         others = tuple(each for each in range(error.ndim) if each != axis % error.ndim)
         self._shift = self._shift + error.sum(axis=others, dtype=np.float64)
+        powers = [np.square(values).sum(axis=others, dtype=np.float64) for values in (wanted, error)]
+        self._of_channels = self._of_channels + np.array(powers)
 
     @property
     def cosine(self) -> float | None:
@@ -125,6 +128,16 @@ class _Total:
     @property
     def sqnr(self) -> float | None:
         return sqnr_db(self._signal, self._noise) if self._samples else None
+
+    @property
+    def channel_error(self) -> float | None:
+        """Error power over signal power of each channel (at most 1), averaged: small channels count like large ones."""
+        if not self._samples:
+            return None
+        signal, noise = np.asarray(self._of_channels, np.float64)
+        return (
+            float(np.minimum(1.0, noise[signal > 0.0] / signal[signal > 0.0]).mean()) if (signal > 0.0).any() else 0.0
+        )
 
     @property
     def shift_share(self) -> float | None:
@@ -144,6 +157,7 @@ def _row(layer: WatchedLayer, alone: _Total, after: _Total) -> ErrorRow:
         isolated_sqnr_db=alone.sqnr,
         accumulated_cosine=after.cosine,
         accumulated_sqnr_db=after.sqnr,
+        channel_error=alone.channel_error,
         shift_share=alone.shift_share,
     )
 

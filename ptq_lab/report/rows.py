@@ -145,6 +145,8 @@ class ErrorRow:
         With only this layer quantized; ``None`` if it was never reached.
     accumulated_cosine, accumulated_sqnr_db : float or None
         With everything before it quantized as well.
+    channel_error : float or None
+        Isolated error power over signal power, averaged over channels: it sees what is lost in small ones.
     shift_share : float or None
         Share of the isolated error's power that is the same for a whole channel, so that a bias would remove it.
     """
@@ -156,4 +158,5 @@ class ErrorRow:
     isolated_sqnr_db: float | None
     accumulated_cosine: float | None
     accumulated_sqnr_db: float | None
+    channel_error: float | None = None
     shift_share: float | None = None

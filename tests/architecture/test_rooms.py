@@ -33,7 +33,7 @@ LIBRARIES: dict[str, set[str]] = {
     "entries": set(),
     "mixed_bits": set(),
     "result": set(),
-    "explain": set(),
+    "explanation": set(),
     "performance": set(),
     "probe": {"numpy", "onnxruntime"},
     "search": {"numpy", "onnx_ir"},
@@ -83,7 +83,7 @@ ROOMS: dict[str, set[str]] = {
         "search",
     },
     "result": {"calibration", "config", "graph", "manifest", "output", "plan", "report"},
-    "explain": {"config", "manifest", "pipeline", "report", "result", "runtime"},
+    "explanation": {"config", "manifest", "pipeline", "report", "result", "runtime"},
     "pins": {"graph", "plan"},
     "full_quant": {
         "calibration",

@@ -32,7 +32,7 @@ class LabOptions(OptionGroup):
             when="best for the version you ship, fast while you try things out.",
             source=OURS,
             implemented=("fast",),
-            implemented_for=("FULL_QUANT",),
+            implemented_for=("FULL_QUANT", "DYNAMIC_QUANT"),
             example="fast",
         ),
     ] = None
