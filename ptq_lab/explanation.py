@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from ptq_lab.config import QuantConfig, load_config
 from ptq_lab.errors import PtqLabError
@@ -19,6 +20,7 @@ from ptq_lab.result import QuantResult
 from ptq_lab.runtime import Feeds
 
 SAMPLES = 8  # that layers and activations are looked at on
+INPUTS = 64  # that the channels of an input are looked at on
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +92,7 @@ def explain(result: QuantResult, *, evaluated: Iterable[Feeds] = (), progress: P
     progress : Progress
     """
     run = result.run
-    few = [feeds for feeds, _ in zip(run.samples, range(SAMPLES), strict=False)]
+    few = list(islice(run.samples, SAMPLES))
     errors = measure_layer_errors(run.prepared, result.model, result.plan, few, progress=progress)
     config = result.config
     static = config.common.quant_type == "FULL_QUANT"
@@ -99,8 +101,8 @@ def explain(result: QuantResult, *, evaluated: Iterable[Feeds] = (), progress: P
         model=run.prepared,
         errors={row.node: row for row in errors},
         activations=activation_facts(result.plan, run.prepared, few) if static else {},
-        inputs=channel_facts(few),
-        evaluated=channel_facts([feeds for feeds, _ in zip(evaluated, range(SAMPLES), strict=False)]),
+        inputs=channel_facts(list(islice(run.samples, INPUTS))),
+        evaluated=channel_facts(list(islice(evaluated, INPUTS))),
         per_channel=config.full.per_channel if static else config.weight.per_channel,
         corrects=config.full.bias_correction if static else config.weight.bias_correction,
         everything=static and config.lab.quantize_ops == "all",

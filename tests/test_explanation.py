@@ -140,13 +140,16 @@ def facts_about(here: ChannelFacts, there: ChannelFacts) -> Facts:
 
 
 def test_inputs_of_another_scale_and_channels_in_another_order_are_told_apart() -> None:
-    one = np.ones(3)
-    trained = ChannelFacts(np.array([0.8, 0.1, -0.6]), one)
-    swapped = facts_about(ChannelFacts(trained.mean[::-1], one), trained)
-    scaled = facts_about(ChannelFacts(trained.mean * 60 + 120, 60 * one), trained)
-    assert kinds(diagnose(swapped)) == ["channels in another order (RGB, BGR)"]
-    assert kinds(diagnose(scaled)) == ["calibration does not look like evaluation"]
-    assert diagnose(facts_about(trained, trained)) == ()
+    tint = np.array([0.8, 0.1, -0.9])
+    one, certain = np.ones(3), np.full(3, 0.01)
+    evaluated = ChannelFacts(tint / 4, one, tint, certain)
+    swapped = ChannelFacts(tint[::-1] / 4, one, tint[::-1], certain)
+    doubtful = ChannelFacts(tint[::-1] / 4, one, tint[::-1], 100 * certain)
+    scaled = ChannelFacts(tint * 60 + 120, 60 * one, tint * 60, certain)
+    assert kinds(diagnose(facts_about(swapped, evaluated))) == ["channels in another order (RGB, BGR)"]
+    assert kinds(diagnose(facts_about(scaled, evaluated))) == ["calibration does not look like evaluation"]
+    assert diagnose(facts_about(doubtful, evaluated)) == ()
+    assert diagnose(facts_about(evaluated, evaluated)) == ()
 
 
 def test_isolated_errors_are_those_of_a_layer_that_reads_what_the_float_model_made(run: Run) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 
 from ptq_lab.graph.model import constant, shape_of
 from ptq_lab.plan import TensorPlan
-from ptq_lab.report.facts import Facts
+from ptq_lab.report.facts import ChannelFacts, Facts
 
 _SPREAD = 4.0  # largest channel over the median one, from which one scale for all wastes two bits
 _STRETCH = 4.0  # range over what 99.9 % of the values need
@@ -21,6 +21,7 @@ _WORST = 2  # layers that are proposed for float because of nothing but their co
 _SHIFTED = 0.5
 _FEW_BITS = 5
 _DIFFERENT = 0.5  # of a deviation, by which the inputs of calibration and evaluation may differ
+_DOUBTS = 3.0  # standard errors from which a difference is none of chance
 _BAD = 1e-3  # 1 - cosine of a layer by itself, from which it is worth a word
 
 
@@ -215,16 +216,7 @@ def _other_inputs(facts: Facts) -> Iterator[Cause]:
         unit = float(np.mean(there.deviation)) or 1.0
         apart = float(np.abs(here.mean - there.mean).max()) / unit
         wider = float(np.mean(here.deviation)) / unit
-        turned = float(np.abs(here.mean[::-1] - there.mean).max()) / unit
-        if here.mean.size == 3 and turned < 0.5 * apart and 0.5 < wider < 2.0:
-            yield Cause(
-                kind="channels in another order (RGB, BGR)",
-                nodes=(name,),
-                evidence=f"means of calibration {_numbers(here.mean)}, of evaluation {_numbers(there.mean)}",
-                harm=1.0 + apart,
-                edits=(Edit("data_preprocess_param", "image_to_format", "BGR"),),
-            )
-        elif apart > _DIFFERENT or not 0.5 < wider < 2.0:
+        if apart > _DIFFERENT or not 0.5 < wider < 2.0:
             yield Cause(
                 kind="calibration does not look like evaluation",
                 nodes=(name,),
@@ -232,6 +224,23 @@ def _other_inputs(facts: Facts) -> Iterator[Cause]:
                 harm=1.0 + apart,
                 edits=(Edit("data_preprocess_param", "normalize_mean", "as in training"),),
             )
+        elif _is_turned(here, there):
+            yield Cause(
+                kind="channels in another order (RGB, BGR)",
+                nodes=(name,),
+                evidence=f"tints {_numbers(here.tint)} of calibration, {_numbers(there.tint)} of evaluation",
+                harm=1.0,
+                edits=(Edit("data_preprocess_param", "image_to_format", "BGR"),),
+            )
+
+
+def _is_turned(here: ChannelFacts, there: ChannelFacts) -> bool:
+    """Tell whether three channels agree in reverse order, and clearly do not as they are."""
+    if here.tint.size != 3:
+        return False
+    doubt = np.sqrt(here.doubt**2 + there.doubt**2).max()
+    as_they_are, reversed_ = (float(np.abs(tint - there.tint).max()) for tint in (here.tint, here.tint[::-1]))
+    return as_they_are > _DOUBTS * doubt and reversed_ < 0.5 * as_they_are
 
 
 def _low_cosine(facts: Facts) -> Iterator[Cause]:

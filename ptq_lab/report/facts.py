@@ -46,10 +46,23 @@ class ActivationFacts:
 
 @dataclass(frozen=True, slots=True)
 class ChannelFacts:
-    """Mean and deviation of each channel of an input, shape (C,)."""
+    """What the channels of an input hold, shape (C,) each.
+
+    Attributes
+    ----------
+    mean, deviation : ndarray
+        Over all samples.
+    tint : ndarray
+        How far a channel lies above the mean of all channels of its sample, averaged over samples: brightness, in which
+        samples differ most, is taken out.
+    doubt : ndarray
+        Standard error of `tint`.
+    """
 
     mean: NDArray[np.float64]
     deviation: NDArray[np.float64]
+    tint: NDArray[np.float64]
+    doubt: NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,9 +140,14 @@ def channel_facts(samples: Sequence[Feeds], *, axis: int = 1) -> dict[str, Chann
         arrays = [np.asarray(feeds[name]) for feeds in samples]
         if arrays[0].ndim != 4 or arrays[0].dtype.kind != "f":
             continue
-        per_channel = np.concatenate([np.moveaxis(each, axis, 0).reshape(each.shape[axis], -1) for each in arrays], 1)
+        flat = np.concatenate([np.moveaxis(each, axis, 0).reshape(each.shape[axis], -1) for each in arrays], axis=1)
+        means = np.array([each.mean(axis=tuple({0, 1, 2, 3} - {axis}), dtype=np.float64) for each in arrays])
+        tints = means - means.mean(axis=1, keepdims=True)
         found[name] = ChannelFacts(
-            per_channel.mean(axis=1, dtype=np.float64), per_channel.std(axis=1, dtype=np.float64)
+            mean=flat.mean(axis=1, dtype=np.float64),
+            deviation=flat.std(axis=1, dtype=np.float64),
+            tint=tints.mean(axis=0),
+            doubt=tints.std(axis=0) / np.sqrt(len(arrays)),
         )
     return found
 
