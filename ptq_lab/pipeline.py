@@ -178,16 +178,33 @@ def quantize(
     >>> result.report.summary.cosine_min > 0.99
     True
     """
-    clock, told = _Clock(), progress or silent
-    options = _usable(load_config(config))
     check_values(fp16, input_data_format)
-    notes = [*check_optimize(optimize, options.full.target_device), *map(str, options.problems)]
+    flags = Flags(fp16=fp16, optimize=optimize, shapes=parse_input_shape(input_shape), executor=executor)
+    return run(
+        model, load_config(config), output, flags, samples, evaluate, layout=input_data_format, progress=progress
+    )
+
+
+def run(
+    model: Source,
+    config: QuantConfig,
+    output: str | os.PathLike[str] | None,
+    flags: Flags,
+    samples: Any,
+    evaluate: Any,
+    *,
+    layout: Layout | None = None,
+    progress: Progress | None = None,
+) -> QuantResult:
+    """Do what :func:`quantize` does, with flags that have been read and may hold more than its parameters say."""
+    clock, told = _Clock(), progress or silent
+    options = _usable(config)
+    notes = [*check_optimize(flags.optimize, options.full.target_device), *map(str, options.problems)]
     with clock("load"):
         original = load_model(model)
         place = place_output(output, original)
-        shapes = parse_input_shape(input_shape)
-        data, metric = _inputs(original, options, samples, evaluate, shapes, input_data_format)
-        flags = Flags(fp16=fp16, optimize=optimize, shapes=shapes, executor=executor, metric=metric)
+        data, metric = _inputs(original, options, samples, evaluate, flags.shapes, layout)
+        flags = replace(flags, metric=metric)
         notes += [*data.notes, *(metric.notes if metric else ())]
     with clock("quantize"):
         route = ROUTES[options.common.quant_type or ""]
@@ -294,16 +311,22 @@ def _inputs(
     layout: Layout | None,
 ) -> tuple[Samples, Metric | None]:
     """Open what the two models are compared and judged on."""
-    options = replace(
-        plain_options(config.preprocess),
-        resize_first=config.lab.preprocess_order == "resize_first",
-        antialias=config.lab.antialias,
-    )
-    reading: dict[str, Any] = {
-        "preprocess": options,
-        "input_data_format": layout,
-        "input_shape": shapes,
-    }
+    data = open_data(model, config, samples, shapes, layout)
+    if evaluate is None:
+        return data, None
+    return data, open_metric(evaluate, model.inputs, outputs=model.outputs, **_reading(config, shapes, layout))
+
+
+def open_data(
+    model: Model, config: QuantConfig, samples: Any, shapes: Mapping[str, Any], layout: Layout | None
+) -> Samples:
+    """Open the samples that were given or that a configuration names; made up if there are neither.
+
+    Raises
+    ------
+    SampleError
+        If they cannot be read, or calibration has none.
+    """
     if samples is None and not config.preprocess.calibrate_path:
         if config.common.quant_type == "FULL_QUANT":
             message = (
@@ -313,9 +336,18 @@ def _inputs(
             raise SampleError(message)
         data = random_samples(model.inputs, input_shape=shapes)
     else:
-        data = open_samples(samples, model.inputs, **reading)
-    data = data.pinned()  # the manifest and the cache of statistics ask for their fingerprint
-    return data, None if evaluate is None else open_metric(evaluate, model.inputs, outputs=model.outputs, **reading)
+        data = open_samples(samples, model.inputs, **_reading(config, shapes, layout))
+    return data.pinned()  # the manifest and the caches ask for their fingerprint
+
+
+def _reading(config: QuantConfig, shapes: Mapping[str, Any], layout: Layout | None) -> dict[str, Any]:
+    """Return how files become samples."""
+    options = replace(
+        plain_options(config.preprocess),
+        resize_first=config.lab.preprocess_order == "resize_first",
+        antialias=config.lab.antialias,
+    )
+    return {"preprocess": options, "input_data_format": layout, "input_shape": shapes}
 
 
 class Route(Protocol):

@@ -61,7 +61,7 @@ def quantize_weights(
         plan, how = search.choose()
         notes += how
     else:
-        plan = round_weights(decided, original.weight, progress=progress)
+        plan = round_weights(decided.with_bits(flags.widths), original.weight, progress=progress)
         if flags.executor is not None:
             notes += ("the executor was not used: rounding weights does not split into tasks",)
     raised = raise_opset(original, required_opset(plan))
