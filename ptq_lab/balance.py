@@ -213,13 +213,15 @@ class Balance:
         columns = fit_error(front, limits.error)
         if columns is None:
             best = 1.0 - _bounded(float(front.errors[-1]))
-            message = f"no choice is expected to keep a cosine of {1 - limits.error:g}; the most exact one: {best:.6f}"
+            message = (
+                f"no choice is expected to keep a cosine of {1 - limits.error:.10g}; the most exact one: {best:.6f}"
+            )
             raise _refusal("min_cosine", f"{message}{self._with_widths(chosen)}", "allow more bits, or a lower cosine")
         if not self._fits(chosen, columns, limits):
             size = format_bytes(round(self._largest(chosen, columns)))
             average = self._average(chosen, columns)
             message = (
-                f"the smallest file expected to keep a cosine of {1 - limits.error:g} has {size}, {average:.2f} bits"
+                f"the smallest file expected to keep a cosine of {1 - limits.error:.10g} has {size}, {average:.2f} bits"
             )
             key = limits.file_key if self._largest(chosen, columns) > limits.file else "average_bits"
             raise _refusal(key, f"{message} per weight", "allow a larger file, or a lower cosine")

@@ -270,7 +270,7 @@ class MixedBitExplorer:
         verify : bool
             Run the points that are compared with, too: a few seconds for a large model.
         """
-        widths = self._balance.widths
+        widths = self._balance.allowed
         return FrontData(
             model=self.original.label,
             curve=self.front,
