@@ -59,15 +59,17 @@ class _Chosen:
     pinned: NDArray[np.bool_]
 
 
-def read_limits(given: Mapping[str, float], size: int) -> Limits:
+def read_limits(given: Mapping[str, float | None], size: int, widths: Sequence[int]) -> Limits:
     """Turn a budget of ``[ptq_lab.mixed_bit]`` into limits.
 
     Parameters
     ----------
-    given : mapping of str to float
-        Options of the section that limit size or cosine, at least one.
+    given : mapping of str to float or None
+        Options of the section that limit size or cosine; at least one that is not ``None``.
     size : int
         Bytes of the float model.
+    widths : sequence of int
+        That weights may have.
 
     Raises
     ------
@@ -76,14 +78,15 @@ def read_limits(given: Mapping[str, float], size: int) -> Limits:
 
     Examples
     --------
-    >>> read_limits({"compression_ratio": 4}, 1000).file
+    >>> read_limits({"compression_ratio": 4}, 1000, [4, 8]).file
     250.0
     """
-    if not given:
+    options = {key: value for key, value in given.items() if value is not None}
+    if not options:
         message = "a budget needs a limit: target_size_mb, average_bits, compression_ratio or min_cosine"
         raise ConfigError([Problem(section=_SECTION, message=message)])
     mixed = {"quant_type": "WEIGHT_QUANT", "bit_num": 0}
-    budget = load_config({"common_quant_param": mixed, _SECTION: given}).budget
+    budget = load_config({"common_quant_param": mixed, _SECTION: {**options, "bits": widths}}).budget
     sizes = [(1e6 * budget.target_size_mb, "target_size_mb")] if budget.target_size_mb else []
     if budget.compression_ratio:
         sizes.append((size / budget.compression_ratio, "compression_ratio"))

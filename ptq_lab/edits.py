@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from ptq_lab.errors import PlanError
 from ptq_lab.plan import QuantPlan, TensorPlan
+
+Layers = str | Iterable[str]  # one name or several, of weights or of nodes
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +46,28 @@ class Widths:
         entries = tuple(entries)
         nodes = {node for entry in entries for node in entry.nodes}
         return replace(self, pins=self.pins - {entry.tensor for entry in entries}, skipped=self.skipped - nodes)
+
+    def in_float(self, plan: QuantPlan, names: Iterable[str]) -> Widths:
+        """Return the choice with the nodes of these names, or the first nodes of weights of these names, in float."""
+        nodes = set(self.skipped)
+        for name in names:
+            entries = plan.meant(name)
+            nodes.add(entries[0].node if entries[0].tensor == name else name)
+        return replace(self, skipped=frozenset(nodes))
+
+    def taking(self, plan: QuantPlan, bits: Sequence[int | None]) -> Widths:
+        """Return the choice with other widths, in the order of the plan, for what is not pinned; ``None``: its own.
+
+        Raises
+        ------
+        PlanError
+            If there are more or fewer widths than weights.
+        """
+        if len(bits) != len(plan.entries):
+            raise PlanError(f"{len(bits)} widths for {len(plan.entries)} weights: the point is of another model")
+        pairs = zip(plan.entries, bits, strict=True)
+        free = {entry.tensor: width for entry, width in pairs if width and entry.tensor not in self.pins}
+        return replace(self, bits={**self.bits, **free})
 
     def stays_float(self, entry: TensorPlan) -> bool:
         """Tell whether a weight stays float because a node that uses it does."""
@@ -94,3 +119,14 @@ class History:
         target.append(self.current)
         self.current = source.pop()
         return True
+
+
+def names_of(layers: Layers) -> tuple[str, ...]:
+    """Return one name or several as several.
+
+    Examples
+    --------
+    >>> names_of("stem"), names_of(["a", "b"])
+    (('stem',), ('a', 'b'))
+    """
+    return (layers,) if isinstance(layers, str) else tuple(layers)

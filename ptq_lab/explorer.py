@@ -13,29 +13,28 @@ from ptq_lab.balance import Balance, read_limits
 from ptq_lab.calibration import Samples
 from ptq_lab.calibration.cache import Memory
 from ptq_lab.config import QuantConfig, load_config
-from ptq_lab.edits import History, Widths
-from ptq_lab.errors import ModelError, PlanError
+from ptq_lab.edits import History, Layers, Widths, names_of
+from ptq_lab.errors import ModelError
 from ptq_lab.flags import Flags, InputShape, parse_input_shape
 from ptq_lab.graph import Model, load_model
 from ptq_lab.mixed_bits import PROBES
-from ptq_lab.pipeline import Config, Layout, QuantResult, Source, open_data, run
+from ptq_lab.pipeline import Config, Layout, Source, open_data, quantize
 from ptq_lab.plan import QuantPlan, TensorPlan
 from ptq_lab.progress import Progress, silent
 from ptq_lab.recipe import fixed_config, recipe_bytes, weights_only, write_recipe
 from ptq_lab.report.tables import Table
 from ptq_lab.report.widths import FrontData, FrontPoint, Prediction, WidthRow, widths_text
+from ptq_lab.result import QuantResult
 from ptq_lab.search.file_size import measure_file_sizes
 from ptq_lab.search.recall import recall_sensitivity
 from ptq_lab.search.relative import fewest_bits
 from ptq_lab.search.sensitivity import WIDTHS
 from ptq_lab.search.verifier import Decoded, Verifier
-from ptq_lab.weight_quant import MIXED_START, decide_weights
+from ptq_lab.weight_quant import pinned_plan
 
 JUDGES = 8  # samples that a choice is verified on: others than those of the gains, if there are enough
 RULE = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2)  # relative errors of the original's rule that a picture shows
 _DEFAULT = {"common_quant_param": {"quant_type": "WEIGHT_QUANT", "min_quant_weight_channel": 0}}
-
-Layers = str | Iterable[str]
 
 
 class MixedBitExplorer:
@@ -51,7 +50,16 @@ class MixedBitExplorer:
     """
 
     def __init__(
-        self, original: Model, plan: QuantPlan, config: QuantConfig, samples: Samples, flags: Flags, progress: Progress
+        self,
+        original: Model,
+        plan: QuantPlan,
+        pins: Iterable[str],
+        config: QuantConfig,
+        samples: Samples,
+        *,
+        flags: Flags,
+        progress: Progress = silent,
+        remarks: Iterable[str] = (),
     ) -> None:
         self.original = original
         self._plan, self._config, self._samples, self._flags = plan, config, samples, flags
@@ -65,8 +73,7 @@ class MixedBitExplorer:
             executor=flags.executor,
             progress=progress,
         )
-        start = Widths({entry.tensor: config.common.bit_num or MIXED_START for entry in plan.entries})
-        self._history = History(start)
+        self._history = History(Widths({entry.tensor: entry.bits for entry in plan.entries}, frozenset(pins)))
         self._balance = Balance(
             plan,
             sensitivity,
@@ -79,6 +86,7 @@ class MixedBitExplorer:
         self._verified: dict[tuple[int | None, ...], FrontPoint] = {}
         guessed = len(sensitivity.tensors) - sensitivity.measured
         self.notes = (
+            *remarks,
             *samples.notes,
             *(("there are no samples: measured on seeded random inputs; real ones do better",) * samples.random),
             *((f"interrupted: {guessed} sensitivities were guessed from the others",) * (guessed > 0)),
@@ -137,12 +145,7 @@ class MixedBitExplorer:
 
     def skip(self, layer: Layers) -> Prediction:
         """Keep layers in float, as ``skip_quant_node`` does: all weights of a node; raises as :meth:`set_bits`."""
-        nodes = set(self.widths.skipped)
-        for name in _names(layer):
-            entries = self._meant(name)
-            by_tensor = any(entry.tensor == name for entry in entries)
-            nodes |= {entries[0].node} if by_tensor else {name}
-        return self._go_on(replace(self.widths, skipped=frozenset(nodes)))
+        return self._go_on(self.widths.in_float(self._plan, names_of(layer)))
 
     def take(self, point: FrontPoint) -> Prediction:
         """Take over the widths of a point, except where layers are pinned or stay float.
@@ -152,11 +155,7 @@ class MixedBitExplorer:
         PlanError
             If the point is of another model.
         """
-        if len(point.bits) != len(self._plan.entries):
-            raise PlanError(f"the point has {len(point.bits)} weights, the model {len(self._plan.entries)}")
-        chosen = {entry.tensor: bits for entry, bits in zip(self._plan.entries, point.bits, strict=True) if bits}
-        free = {tensor: bits for tensor, bits in chosen.items() if tensor not in self.widths.pins}
-        return self._go_on(replace(self.widths, bits={**self.widths.bits, **free}))
+        return self._go_on(self.widths.taking(self._plan, point.bits))
 
     def fit(
         self,
@@ -190,7 +189,8 @@ class MixedBitExplorer:
             "compression_ratio": compression_ratio,
             "min_cosine": min_cosine,
         }
-        limits = read_limits({key: value for key, value in given.items() if value is not None}, self.original.size)
+        widths = {*self._balance.allowed, *(self.widths.bits[tensor] for tensor in self.widths.pins)}
+        limits = read_limits(given, self.original.size, sorted(widths))
         bits = self._balance.fit(self.widths, limits)
         return self._go_on(replace(self.widths, bits={**self.widths.bits, **bits}))
 
@@ -263,18 +263,11 @@ class MixedBitExplorer:
         return self._compare(self._rule[init_scale], f"init_scale {init_scale:g}", verify)
 
     def picture(self, *, verify: bool = False) -> FrontData:
-        """Return all points of a picture of size against error, for :func:`ptq_lab.figures.draw_front`.
-
-        Parameters
-        ----------
-        verify : bool
-            Run the points that are compared with, too: a few seconds for a large model.
-        """
-        widths = self._balance.allowed
+        """Return what :func:`ptq_lab.figures.draw_front` draws; `verify` runs what is compared with, too."""
         return FrontData(
             model=self.original.label,
             curve=self.front,
-            uniform=tuple(self.uniform(bits, verify=verify) for bits in widths),
+            uniform=tuple(self.uniform(bits, verify=verify) for bits in self._balance.allowed),
             rule=tuple(self.original_rule(scale, verify=verify) for scale in RULE),
             current=self._balance.point(self.widths, "now"),
             verified=self.verified,
@@ -307,10 +300,15 @@ class MixedBitExplorer:
         output, samples, evaluate, progress
             As for :func:`ptq_lab.quantize`; without samples, the explorer's own are compared on.
         """
-        config = fixed_config(self._config, self._plan, self.widths)
-        flags = replace(self._flags, widths={entry.tensor: entry.bits for entry in self.plan.entries})
-        data = self._samples if samples is None else samples
-        return run(self.original, config, output, flags, data, evaluate, progress=progress)
+        return quantize(
+            self.original,
+            fixed_config(self._config, self._plan, self.widths),
+            output,
+            samples=self._samples if samples is None else samples,
+            evaluate=evaluate,
+            progress=progress,
+            input_shape=self._flags.shapes,
+        )
 
     @cached_property
     def _judge(self) -> Verifier:
@@ -326,7 +324,7 @@ class MixedBitExplorer:
         return replace(point, measured=self._judge.error(widths.quantized(self._plan))) if verify else point
 
     def _meant(self, layer: Layers) -> list[TensorPlan]:
-        found = [entry for name in _names(layer) for entry in self._plan.meant(name)]
+        found = [entry for name in names_of(layer) for entry in self._plan.meant(name)]
         return list({entry.tensor: entry for entry in found}.values())
 
     def _go_on(self, widths: Widths) -> Prediction:
@@ -388,11 +386,9 @@ def explore(
     original = load_model(model)
     flags = Flags(shapes=parse_input_shape(input_shape), executor=executor)
     data = open_data(original, options, samples, flags.shapes, input_data_format)
-    plan, _ = decide_weights(original, options)
+    plan, pins, problems = pinned_plan(original, options)
     if not plan.entries:
         raise ModelError(f"{original.label}: no weight can be quantized, so there are no widths to choose")
-    return MixedBitExplorer(original, plan, options, data, flags, progress or silent)
-
-
-def _names(layer: Layers) -> tuple[str, ...]:
-    return (layer,) if isinstance(layer, str) else tuple(layer)
+    return MixedBitExplorer(
+        original, plan, pins, options, data, flags=flags, progress=progress or silent, remarks=map(str, problems)
+    )

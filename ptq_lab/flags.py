@@ -36,8 +36,6 @@ class Flags:
         Where steps that split into tasks may run.
     metric : Judge or None
         What scores a model, where a search is to keep its score.
-    widths : mapping of str to int
-        Bits of single weights by tensor, where weights alone are quantized; they win over ``bit_num``.
     """
 
     fp16: bool = False
@@ -45,7 +43,6 @@ class Flags:
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     executor: Executor | None = None
     metric: Judge | None = None
-    widths: Mapping[str, int] = field(default_factory=dict)
 
 
 InputShape = str | Mapping[str, Sequence[int]]

@@ -14,16 +14,15 @@ from ptq_lab.graph import Model
 from ptq_lab.manifest import metadata
 from ptq_lab.plan import QuantPlan
 
-SECTION = "ptq_lab.layer_bits"
 BITS = 8  # what the file says for all weights; every one of them has a line of its own
 
+_UNWRITABLE = '"\r\n'
 _ENTRY = 16  # bytes around a name and its value
-_PLAIN = re.compile(r"[\w/.:][\w/.:+$@~ -]*(?<! )")  # what a key can hold and what no pattern begins with
-_PATTERNS = ("re:", "type:")
+_PATTERN = re.compile(r're:|type:|.*[*?["\r\n]', re.DOTALL)  # what would mean other names too, or fits in no line
 
 
 def fixed_config(config: QuantConfig, plan: QuantPlan, widths: Widths) -> QuantConfig:
-    """Return a configuration without any search: what stays float is named in ``skip_quant_node``.
+    """Return a configuration without any search: a line for each width, and what stays float by name.
 
     Parameters
     ----------
@@ -42,6 +41,7 @@ def fixed_config(config: QuantConfig, plan: QuantPlan, widths: Widths) -> QuantC
     common = config.common.model_copy(update=named)
     changed: Mapping[str, object] = {
         "common": common,
+        "layer_bits": _lines(widths.quantized(plan)),
         "mixed_bit": MixedBitOptions(),
         "budget": BudgetOptions(),
         "given": frozenset(given),
@@ -59,10 +59,7 @@ def write_recipe(config: QuantConfig, plan: QuantPlan, widths: Widths) -> str:
     config, plan, widths
         As for :func:`fixed_config`.
     """
-    text = dump_config(fixed_config(config, plan, widths), comments=False, only_given=True)
-    chosen = widths.quantized(plan).entries
-    lines = [f"{exact(entry.tensor)}={entry.bits}" for entry in chosen]
-    return "\n".join([text, f"[{SECTION}]", *lines, ""]) if lines else text
+    return dump_config(fixed_config(config, plan, widths), comments=False, only_given=True)
 
 
 def weights_only(config: QuantConfig) -> QuantConfig:
@@ -90,26 +87,28 @@ def recipe_bytes(original: Model, config: QuantConfig, plan: QuantPlan) -> int:
     """Return how many bytes a file takes to say where it comes from and how it was made."""
     widths = Widths({entry.tensor: entry.bits for entry in plan.entries})
     said = metadata(original, fixed_config(config, plan, widths), plan)
-    said["widths"] = write_recipe(config, plan, widths)
     return sum(len(name) + len(value.encode()) + _ENTRY for name, value in said.items())
 
 
+def _lines(plan: QuantPlan) -> tuple[tuple[str, int], ...]:
+    """Return a line per weight; first those whose name is a node's as well, because later lines win."""
+    nodes = {node for entry in plan.entries for node in entry.nodes}
+    ordered = sorted(plan.entries, key=lambda entry: entry.tensor not in nodes)
+    return tuple((exact(entry.tensor), entry.bits) for entry in ordered)
+
+
 def exact(name: str) -> str:
-    r"""Return a pattern that matches a name and no other, readable where that is possible.
+    r"""Return a pattern that matches a name and no other: the name itself, where it is no pattern.
 
     Examples
     --------
-    >>> exact("/layer1/conv/Conv"), exact("w[0]"), exact("a=b")
-    ('/layer1/conv/Conv', 're:^w\\[0\\]$', 're:^a\\x3db$')
+    >>> exact("/layer1/conv/Conv"), exact("w[0]"), exact('say "x"')
+    ('/layer1/conv/Conv', 're:^w\\[0\\]$', 're:^say\\ \\x22x\\x22$')
     """
-    if _PLAIN.fullmatch(name) and not name.startswith(_PATTERNS):
+    if not _PATTERN.match(name):
         return name
     return f"re:^{''.join(map(_escaped, name))}$"
 
 
 def _escaped(letter: str) -> str:
-    """Return a letter for a regular expression that stands in a line before a ``=``, perhaps in a list."""
-    if letter.isalnum() or letter in "_/.:-" or letter in "[]()*+?|^${}\\":
-        return re.escape(letter)
-    code = ord(letter)
-    return f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}" if code < 65536 else f"\\U{code:08x}"
+    return f"\\x{ord(letter):02x}" if letter in _UNWRITABLE else re.escape(letter)

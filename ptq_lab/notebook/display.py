@@ -41,8 +41,8 @@ from ptq_lab.report.widths import FrontData, widths_text
 if TYPE_CHECKING:
     from ptq_lab.demo import Demo
     from ptq_lab.explorer import MixedBitExplorer
-    from ptq_lab.pipeline import QuantResult
     from ptq_lab.plan import QuantPlan
+    from ptq_lab.result import QuantResult
 
 Bundle = dict[str, Any]
 PLOTLY = "application/vnd.plotly.v1+json"
@@ -166,8 +166,8 @@ def _formatters(shell: InteractiveShell) -> dict[str, Any]:
 def _bundles() -> dict[type, Callable[[Any], Bundle]]:
     from ptq_lab.demo import Demo
     from ptq_lab.explorer import MixedBitExplorer
-    from ptq_lab.pipeline import QuantResult
     from ptq_lab.plan import QuantPlan
+    from ptq_lab.result import QuantResult
 
     return {
         Report: report_bundle,
