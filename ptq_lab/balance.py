@@ -22,6 +22,9 @@ from ptq_lab.search.front import Front, fit_error, fit_size, pareto_front
 from ptq_lab.search.sensitivity import Sensitivity
 
 _SECTION = "ptq_lab.mixed_bit"
+_BEST = "best for its size"
+_FRONTS = 4  # that are remembered: one per opset, one by average width
+_BYTE = 1e-6  # of a byte: a size in millions of bytes comes back a little smaller
 _ROUNDING = 1e-9  # relative: sums of sizes in another order
 
 Columns = NDArray[np.int64]
@@ -35,7 +38,7 @@ class Limits:
     Attributes
     ----------
     file : float
-        Bytes of the file.
+        Bytes of the file, a whole number.
     bits : float
         Average per weight that is quantized.
     error : float
@@ -79,7 +82,7 @@ def read_limits(given: Mapping[str, float | None], size: int, widths: Sequence[i
     Examples
     --------
     >>> read_limits({"compression_ratio": 4}, 1000, [4, 8]).file
-    250.0
+    250
     """
     options = {key: value for key, value in given.items() if value is not None}
     if not options:
@@ -92,6 +95,7 @@ def read_limits(given: Mapping[str, float | None], size: int, widths: Sequence[i
         sizes.append((size / budget.compression_ratio, "compression_ratio"))
     file, key = min(sizes, default=(math.inf, "target_size_mb"))
     error = 1.0 - budget.min_cosine if budget.min_cosine is not None else math.inf
+    file = math.floor(file + _BYTE) if file < math.inf else file
     return Limits(file=file, bits=budget.average_bits or math.inf, error=error, file_key=key)
 
 
@@ -136,6 +140,7 @@ class Balance:
             [[required_opset(replace(plan, entries=(entry,))) for entry in each.entries] for each in wide]
         ).T
         self._costs = sensitivity.costs
+        self._free = np.isin(self._widths, self.allowed)
         self._fronts: dict[tuple[object, ...], Front] = {}
 
     def rows(self, widths: Widths) -> Table[WidthRow]:
@@ -184,15 +189,19 @@ class Balance:
     def front(self, widths: Widths) -> tuple[FrontPoint, ...]:
         """Return the best choices for the file, from the smallest on; what is pinned or float stays as it is."""
         chosen = self._chosen(widths)
-        front = self._front(chosen, self._stored)
-        columns = np.tile(front.start, (len(front.moves) + 1, 1))
-        for index, move in enumerate(front.moves, start=1):
-            columns[index:, move.layer] = move.column
-        labels = [f"point {index}" for index in range(len(columns))]
-        points = self._points(chosen.rows, columns, labels)
-        sizes = np.array([point.file_bytes for point in points])
-        smallest_after = np.minimum.accumulate(np.append(sizes[1:], np.iinfo(sizes.dtype).max)[::-1])[::-1]
-        return tuple(point for point, after in zip(points, smallest_after, strict=True) if point.file_bytes < after)
+        found = []
+        for _, front in self._levels(chosen):
+            steps = np.tile(front.start, (len(front.moves) + 1, 1))
+            for index, move in enumerate(front.moves, start=1):
+                steps[index:, move.layer] = move.column
+            found.append(steps)
+        columns = np.concatenate(found)
+        sizes = self._file_bytes(chosen.rows, columns)
+        errors = np.minimum(1.0, self._costs[chosen.rows, columns].sum(axis=1))  # as _bounded
+        order = np.lexsort((errors, sizes))
+        best_before = np.minimum.accumulate(np.append(np.inf, errors[order]))[:-1]
+        kept = order[errors[order] < best_before]
+        return tuple(self._points(chosen.rows, columns[kept], [_BEST] * len(kept)))
 
     def fit(self, widths: Widths, limits: Limits) -> dict[str, int]:
         """Return the best widths within limits, by tensor; the smallest file if only the error is limited.
@@ -212,72 +221,66 @@ class Balance:
         return {self._sensitivity.tensors[row]: width for row, width in zip(chosen.rows.tolist(), bits, strict=True)}
 
     def _by_error(self, chosen: _Chosen, limits: Limits) -> Columns:
-        front = self._front(chosen, self._stored)
-        columns = fit_error(front, limits.error)
-        if columns is None:
-            best = 1.0 - _bounded(float(front.errors[-1]))
-            message = (
-                f"no choice is expected to keep a cosine of {1 - limits.error:.10g}; the most exact one: {best:.6f}"
-            )
-            raise _refusal("min_cosine", f"{message}{self._with_widths(chosen)}", "allow more bits, or a lower cosine")
+        fronts = [front for _, front in self._levels(chosen)]
+        found = [columns for front in fronts if (columns := fit_error(front, limits.error)) is not None]
+        wanted = f"a cosine of {1 - limits.error:.10g}"
+        if not found:
+            best = 1.0 - _bounded(min(float(front.errors[-1]) for front in fronts))
+            message = f"no choice is expected to keep {wanted}; the most exact one: {best:.6f}"
+            raise _refusal("min_cosine", message + self._with_widths(chosen), "allow more bits, or a lower cosine")
+        columns = min(found, key=lambda each: self._size(chosen, each))
         if not self._fits(chosen, columns, limits):
-            size = format_bytes(round(self._largest(chosen, columns)))
-            average = self._average(chosen, columns)
+            size, average = self._size(chosen, columns), self._average(chosen, columns)
             message = (
-                f"the smallest file expected to keep a cosine of {1 - limits.error:.10g} has {size}, {average:.2f} bits"
+                f"the smallest file expected to keep {wanted} has {format_bytes(size)}, {average:.2f} bits per weight"
             )
-            key = limits.file_key if self._largest(chosen, columns) > limits.file else "average_bits"
-            raise _refusal(key, f"{message} per weight", "allow a larger file, or a lower cosine")
+            key = limits.file_key if size > limits.file else "average_bits"
+            raise _refusal(key, message, "allow a larger file, or a lower cosine")
         return columns
 
     def _by_size(self, chosen: _Chosen, limits: Limits) -> Columns:
-        tried = [self._within_file(chosen, limits), self._within_bits(chosen, limits)]
-        fitting = [columns for columns in tried if columns is not None and self._fits(chosen, columns, limits)]
-        if fitting:
-            return min(fitting, key=lambda columns: float(self._costs[chosen.rows, columns].sum()))
-        front = self._front(chosen, self._stored)
-        for point in range(len(front.moves), -1, -1):
-            columns = front.columns(point)
-            if self._fits(chosen, columns, limits):
-                return columns
-        message = f"no choice is within both {limits.file_key} and average_bits{self._with_widths(chosen)}"
-        raise _refusal(limits.file_key, message, "loosen one of them")
+        tried = [*self._within_file(chosen, limits), *self._within_bits(chosen, limits)]
+        fitting = [columns for columns in tried if self._fits(chosen, columns, limits)]
+        if not fitting:  # both are limited, and what is best for one is too much for the other
+            every = (front.columns(point) for _, front in self._levels(chosen) for point in range(len(front.moves) + 1))
+            fitting = [columns for columns in every if self._fits(chosen, columns, limits)]
+        if not fitting:
+            message = f"no choice is within both {limits.file_key} and average_bits{self._with_widths(chosen)}"
+            raise _refusal(limits.file_key, message, "loosen one of them")
+        return min(fitting, key=lambda columns: float(self._costs[chosen.rows, columns].sum()))
 
-    def _within_file(self, chosen: _Chosen, limits: Limits) -> Columns | None:
+    def _within_file(self, chosen: _Chosen, limits: Limits) -> list[Columns]:
         if limits.file == math.inf:
-            return None
-        front = self._front(chosen, self._stored)
-        columns = fit_size(front, limits.file - self._fixed(chosen))
-        if columns is None:
-            ends = (front.columns(0), front.columns(len(front.moves)))
-            low, high = (format_bytes(math.ceil(self._largest(chosen, each))) for each in ends)
+            return []
+        levels = self._levels(chosen)
+        tried = [fit_size(front, limits.file - fixed) for fixed, front in levels]
+        found = [columns for columns in tried if columns is not None]
+        if not found:
+            ends = [front.columns(point) for _, front in levels for point in (0, len(front.moves))]
+            sizes = [self._size(chosen, columns) for columns in ends]
+            low, high = format_bytes(min(sizes)), format_bytes(max(sizes))
             message = f"{format_bytes(int(limits.file))} cannot be reached; the file takes {low} to {high}"
             raise _refusal(limits.file_key, message + self._with_widths(chosen), "allow fewer bits, or a larger file")
-        return columns
+        return found
 
-    def _within_bits(self, chosen: _Chosen, limits: Limits) -> Columns | None:
+    def _within_bits(self, chosen: _Chosen, limits: Limits) -> list[Columns]:
         if limits.bits == math.inf:
-            return None
-        front = self._front(chosen, np.outer(self._weights, self._widths))
+            return []
+        front = self._front(chosen, np.outer(self._weights, self._widths), self._free)
         weights = float(self._weights[chosen.rows].sum())
         columns = fit_size(front, limits.bits * weights * (1.0 + _ROUNDING))
         if columns is None:
             low, high = front.sizes[0] / weights, front.sizes[-1] / weights
             message = f"{limits.bits:g} cannot be reached; the average is {low:.2f} to {high:.2f}"
             raise _refusal("average_bits", message + self._with_widths(chosen), "allow fewer bits, or a higher average")
-        return columns
+        return [columns]
 
     def _fits(self, chosen: _Chosen, columns: Columns, limits: Limits) -> bool:
-        within = self._largest(chosen, columns) <= limits.file
+        within = self._size(chosen, columns) <= limits.file
         return within and self._average(chosen, columns) <= limits.bits * (1.0 + _ROUNDING)
 
-    def _fixed(self, chosen: _Chosen) -> float:
-        """Return the bytes of the file that no width changes, at the opset that takes most."""
-        floats = self._floats.sum() - self._floats[chosen.rows].sum()
-        return float(floats) + self._file_sizes.largest_rest + self._extra
-
-    def _largest(self, chosen: _Chosen, columns: Columns) -> float:
-        return self._fixed(chosen) + float(self._stored[chosen.rows, columns].sum())
+    def _size(self, chosen: _Chosen, columns: Columns) -> int:
+        return int(self._file_bytes(chosen.rows, columns[None, :])[0])
 
     def _average(self, chosen: _Chosen, columns: Columns) -> float:
         weights = self._weights[chosen.rows]
@@ -322,15 +325,31 @@ class Balance:
         pinned = [tensor in widths.pins for tensor in tensors]
         return _Chosen(np.array(kept, np.int64), np.array(columns, np.int64), np.array(pinned, np.bool_))
 
-    def _front(self, chosen: _Chosen, sizes: Sizes) -> Front:
+    def _levels(self, chosen: _Chosen) -> list[tuple[float, Front]]:
+        """Return the front of what each opset can store, with the bytes of the file that no width changes.
+
+        A graph may grow when it is raised to the opset that a width needs; for a small model doing without that width
+        is then worth it.
+        """
+        floats = float(self._floats.sum() - self._floats[chosen.rows].sum())
+        rest, found = self._file_sizes.rest, []
+        pinned = self._opsets[chosen.rows, chosen.columns].max(where=chosen.pinned, initial=0)
+        for opset in sorted(rest):
+            storable = self._free & (self._opsets[chosen.rows] <= opset)
+            if not (storable.any(axis=1) | chosen.pinned).all():
+                continue
+            largest = max(size for level, size in rest.items() if level <= max(opset, pinned, min(rest)))
+            found.append((floats + largest + self._extra, self._front(chosen, self._stored, storable)))
+        return found
+
+    def _front(self, chosen: _Chosen, sizes: Sizes, storable: NDArray[np.bool_]) -> Front:
         """Return the front of the quantized weights; the last ones are remembered, a slider asks for them again."""
         pinned_at = np.where(chosen.pinned, chosen.columns, -1)
-        key = (sizes is self._stored, chosen.rows.tobytes(), pinned_at.tobytes())
+        columns = np.arange(len(self._widths))
+        allowed = np.where(chosen.pinned[:, None], columns == pinned_at[:, None], storable)
+        key = (sizes is self._stored, chosen.rows.tobytes(), allowed.tobytes())
         if key not in self._fronts:
-            columns = np.arange(len(self._widths))
-            free = np.isin(self._widths, self.allowed)
-            allowed = np.where(chosen.pinned[:, None], columns == pinned_at[:, None], free)
-            if len(self._fronts) > 1:
+            if len(self._fronts) > _FRONTS:
                 self._fronts.pop(next(iter(self._fronts)))
             self._fronts[key] = pareto_front(self._costs[chosen.rows], sizes[chosen.rows], allowed)
         return self._fronts[key]

@@ -6,7 +6,6 @@ import os
 from collections.abc import Iterable
 from concurrent.futures import Executor
 from dataclasses import replace
-from functools import cached_property
 from typing import Any
 
 from ptq_lab.balance import Balance, read_limits
@@ -82,6 +81,8 @@ class MixedBitExplorer:
             allowed=config.budget.bits,
         )
         self._decoded = Decoded(original)
+        first = PROBES if len(samples) >= 2 * PROBES else 0
+        self._judge = self._verifier(samples.part(first, min(len(samples), first + JUDGES)))
         self._rule: dict[float, Widths] = {}
         self._verified: dict[tuple[int | None, ...], FrontPoint] = {}
         guessed = len(sensitivity.tensors) - sensitivity.measured
@@ -309,11 +310,6 @@ class MixedBitExplorer:
             progress=progress,
             input_shape=self._flags.shapes,
         )
-
-    @cached_property
-    def _judge(self) -> Verifier:
-        start = PROBES if len(self._samples) >= 2 * PROBES else 0
-        return self._verifier(self._samples.part(start, min(len(self._samples), start + JUDGES)))
 
     def _verifier(self, samples: Samples) -> Verifier:
         tensors = [entry.tensor for entry in self._plan.entries]

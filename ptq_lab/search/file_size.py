@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -24,17 +25,12 @@ class FileSizes:
     ----------
     rest : mapping of int to int
         Bytes of everything but the weights, by the opset that storage needs.
-    decoding : mapping of int to float
+    decoding : mapping of int to int
         Bytes of the nodes and names that decode one weight, by width; an average over the weights.
     """
 
     rest: Mapping[int, int]
-    decoding: Mapping[int, float]
-
-    @property
-    def largest_rest(self) -> int:
-        """The largest value of `rest`."""
-        return max(self.rest.values())
+    decoding: Mapping[int, int]
 
     def rest_for(self, plan: QuantPlan) -> int:
         """Return the bytes of everything but the weights for what a plan stores."""
@@ -69,7 +65,7 @@ def measure_file_sizes(model: Model, plan: QuantPlan, widths: Sequence[int]) -> 
         entries = tuple(_filled(entry, bits) for entry in tiny.entries)
         written = len(apply_plan(bare[opsets[-1]], replace(tiny, entries=entries)).serialize())
         added = written - sizes[opsets[-1]] - sum(entry.bytes_after for entry in entries)
-        decoding[bits] = added / max(1, len(entries))
+        decoding[bits] = math.ceil(added / max(1, len(entries)))
     rest = {opset: size + shapes for opset, size in sizes.items()}
     return FileSizes(rest=rest, decoding=decoding)
 
