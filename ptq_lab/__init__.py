@@ -15,6 +15,7 @@ _HOME = {
     "ConfigError": "errors",
     "InferenceError": "errors",
     "MissingExtra": "errors",
+    "MixedBitExplorer": "explorer",
     "Model": "graph",
     "ModelError": "errors",
     "NotImplementedYet": "errors",
@@ -33,6 +34,7 @@ _HOME = {
     "check_config": "config",
     "dump_config": "config",
     "explain": "explanation",
+    "explore": "explorer",
     "load_config": "config",
     "load_ipython_extension": "notebook.extension",
     "load_model": "graph",
@@ -133,6 +135,8 @@ if TYPE_CHECKING:  # "as" tells type checkers that a name is exported
     from ptq_lab.explanation import advise as advise
     from ptq_lab.explanation import explain as explain
     from ptq_lab.explanation import repair as repair
+    from ptq_lab.explorer import MixedBitExplorer as MixedBitExplorer
+    from ptq_lab.explorer import explore as explore
     from ptq_lab.graph import Model as Model
     from ptq_lab.graph import load_model as load_model
     from ptq_lab.notebook.extension import (

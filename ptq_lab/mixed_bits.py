@@ -6,10 +6,10 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from itertools import islice
 from typing import Any
 
 from ptq_lab.calibration import Samples
+from ptq_lab.calibration.cache import Memory
 from ptq_lab.config import QuantConfig
 from ptq_lab.errors import ConfigError, Problem
 from ptq_lab.flags import Flags
@@ -19,8 +19,9 @@ from ptq_lab.progress import Progress, Step, silent
 from ptq_lab.report.text import format_bytes
 from ptq_lab.runtime import open_session
 from ptq_lab.search.allocate import TRIES, Allocation, Tables, make_tables, meet_error
+from ptq_lab.search.recall import recall_sensitivity
 from ptq_lab.search.relative import fewest_bits
-from ptq_lab.search.sensitivity import changes_of, measure_sensitivity
+from ptq_lab.search.sensitivity import changes_of
 from ptq_lab.search.trials import Trials
 
 AUTO_TUNE_COSINE = 0.995
@@ -153,16 +154,20 @@ class MixedBits:
         return plan, (*notes, how)
 
     def _tables(self, deadline: float) -> tuple[Tables, list[str]]:
-        sensitivity = measure_sensitivity(
+        memory = Memory()
+        sensitivity = recall_sensitivity(
             self.original,
             self.plan,
-            list(islice(self.samples, PROBES)),
+            self.samples.take(PROBES),
+            memory=memory,
             providers=self.config.lab.providers,
             executor=self.flags.executor,
             deadline=deadline,
             progress=self.progress,
         )
         notes, total = [], len(sensitivity.tensors)
+        if memory.reused:
+            notes.append("sensitivities reused from the cache")
         if self.samples.random:
             notes.append("there are no samples: the search measured on seeded random inputs; real ones do better")
         if sensitivity.measured < total:

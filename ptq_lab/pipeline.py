@@ -235,16 +235,22 @@ def _inputs(
     layout: Layout | None,
 ) -> tuple[Samples, Metric | None]:
     """Open what the two models are compared and judged on."""
-    options = replace(
-        plain_options(config.preprocess),
-        resize_first=config.lab.preprocess_order == "resize_first",
-        antialias=config.lab.antialias,
-    )
-    reading: dict[str, Any] = {
-        "preprocess": options,
-        "input_data_format": layout,
-        "input_shape": shapes,
-    }
+    data = open_data(model, config, samples, shapes, layout)
+    if evaluate is None:
+        return data, None
+    return data, open_metric(evaluate, model.inputs, outputs=model.outputs, **_reading(config, shapes, layout))
+
+
+def open_data(
+    model: Model, config: QuantConfig, samples: Any, shapes: Mapping[str, Any], layout: Layout | None
+) -> Samples:
+    """Open the samples that were given or that a configuration names; made up if there are neither.
+
+    Raises
+    ------
+    SampleError
+        If they cannot be read, or calibration has none.
+    """
     if samples is None and not config.preprocess.calibrate_path:
         if config.common.quant_type == "FULL_QUANT":
             message = (
@@ -254,9 +260,18 @@ def _inputs(
             raise SampleError(message)
         data = random_samples(model.inputs, input_shape=shapes)
     else:
-        data = open_samples(samples, model.inputs, **reading)
-    data = data.pinned()  # the manifest and the cache of statistics ask for their fingerprint
-    return data, None if evaluate is None else open_metric(evaluate, model.inputs, outputs=model.outputs, **reading)
+        data = open_samples(samples, model.inputs, **_reading(config, shapes, layout))
+    return data.pinned()  # the manifest and the caches ask for their fingerprint
+
+
+def _reading(config: QuantConfig, shapes: Mapping[str, Any], layout: Layout | None) -> dict[str, Any]:
+    """Return how files become samples."""
+    options = replace(
+        plain_options(config.preprocess),
+        resize_first=config.lab.preprocess_order == "resize_first",
+        antialias=config.lab.antialias,
+    )
+    return {"preprocess": options, "input_data_format": layout, "input_shape": shapes}
 
 
 class Route(Protocol):

@@ -77,7 +77,7 @@ class QuantPlan:
         wanted: dict[str, int] = {}
         for name, width in named.items():
             _check_width(name, width)
-            for entry in self._meant(name):
+            for entry in self.meant(name):
                 if wanted.setdefault(entry.tensor, int(width)) != width:
                     message = f"{name}: {width} bits for {entry.tensor}, but {wanted[entry.tensor]} by another name"
                     raise PlanError(f"{message}; name it once", tensor=entry.tensor)
@@ -160,8 +160,14 @@ class QuantPlan:
         lines = [*weights, *_activation_lines(self.activations), *_product_lines(self.dynamic)]
         return "\n".join(line.rstrip() for line in lines)
 
-    def _meant(self, name: str) -> list[TensorPlan]:
-        """Return the weight of this name, or else the weights that the node of this name uses."""
+    def meant(self, name: str) -> list[TensorPlan]:
+        """Return the weight of this name, or else the weights that the node of this name uses.
+
+        Raises
+        ------
+        PlanError
+            If there is none; the message has the nearest name, or says why it stays float.
+        """
         found = [entry for entry in self.entries if entry.tensor == name]
         found = found or [entry for entry in self.entries if name in entry.nodes]
         if not found:

@@ -26,13 +26,13 @@ def decide_weights(original: Model, config: QuantConfig) -> tuple[QuantPlan, tup
 
     With mixed bits the widths are still open; only those that are pinned hold.
     """
-    plan, _, problems = _pinned_plan(original, config)
+    plan, _, problems = pinned_plan(original, config)
     return plan, tuple(map(str, problems))
 
 
 def name_problems(original: Model, config: QuantConfig) -> tuple[Problem, ...]:
     """Return what is to be said about names in ``skip_quant_node`` and ``[ptq_lab.layer_bits]``; reads no weight."""
-    return _pinned_plan(original, config)[2]
+    return pinned_plan(original, config)[2]
 
 
 def preview_weights(original: Model, config: QuantConfig) -> QuantPlan:
@@ -43,7 +43,7 @@ def preview_weights(original: Model, config: QuantConfig) -> QuantPlan:
     ConfigError
         If widths follow from runs of the model, which need samples.
     """
-    plan, pins, _ = _pinned_plan(original, config)
+    plan, pins, _ = pinned_plan(original, config)
     if config.common.bit_num != 0:
         return plan
     if budget_of(config, original, plan) is not None:
@@ -52,7 +52,7 @@ def preview_weights(original: Model, config: QuantConfig) -> QuantPlan:
     return fewest_bits(plan, original.weight, config.mixed_bit.init_scale, pins=pins)
 
 
-def _pinned_plan(original: Model, config: QuantConfig) -> tuple[QuantPlan, dict[str, int], tuple[Problem, ...]]:
+def pinned_plan(original: Model, config: QuantConfig) -> tuple[QuantPlan, dict[str, int], tuple[Problem, ...]]:
     """Return the plan with its pins in place, the pins, and what is to be said about names."""
     common, weight = config.common, config.weight
     rules = Rules(
@@ -81,7 +81,7 @@ def quantize_weights(
     original: Model, config: QuantConfig, samples: Samples, flags: Flags, *, progress: Progress
 ) -> Quantized:
     """Quantize the weights of a model; samples verify a change of opset, and show what mixed bits do to the output."""
-    decided, pins, problems = _pinned_plan(original, config)
+    decided, pins, problems = pinned_plan(original, config)
     notes = tuple(map(str, problems))
     if config.common.bit_num == 0 and decided.entries:
         search = MixedBits(

@@ -88,6 +88,7 @@ class Memory:
         *,
         pack: Callable[[T], Arrays],
         unpack: Callable[[Arrays], T],
+        worth: Callable[[T], bool] = lambda _: True,
     ) -> T:
         """Return what is kept under a key, or measure and keep it.
 
@@ -100,6 +101,8 @@ class Memory:
         pack, unpack : callable
             From a result to arrays and back; what `unpack` cannot read (KeyError, ValueError, IndexError, TypeError) is
             measured again.
+        worth : callable
+            Tells whether a result may be kept, e.g. because it is complete.
         """
         if self.folder is None:
             self.measured += 1
@@ -113,8 +116,9 @@ class Memory:
                 return found
         result = measure()
         self.measured += 1
-        self._own.add(name)
-        write_entry(self.folder, name, pack(result))
+        if worth(result):
+            self._own.add(name)
+            write_entry(self.folder, name, pack(result))
         return result
 
     @property

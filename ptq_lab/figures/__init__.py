@@ -4,6 +4,7 @@ Owns plotly and jinja2. Every figure is one ``draw_*()`` file and has a twin tha
 here displays anything or computes a statistic.
 """
 
+from ptq_lab.figures.front import draw_front
 from ptq_lab.figures.layers import draw_layers
 from ptq_lab.figures.page import write_page
 from ptq_lab.figures.ranges import draw_ranges
@@ -11,4 +12,4 @@ from ptq_lab.figures.sizes import draw_sizes
 from ptq_lab.figures.tables import report_html
 from ptq_lab.figures.thresholds import draw_threshold
 
-__all__ = ["draw_layers", "draw_ranges", "draw_sizes", "draw_threshold", "report_html", "write_page"]
+__all__ = ["draw_front", "draw_layers", "draw_ranges", "draw_sizes", "draw_threshold", "report_html", "write_page"]

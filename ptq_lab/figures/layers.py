@@ -30,7 +30,7 @@ def draw_layers(report: Report) -> go.Figure:
     """Draw relative error (above) and bytes before and after (below), one column per layer.
 
     Layers that stayed float have no error; they carry a mark on the upper axis and bars in another colour,
-    and say why when the pointer is over them.
+    and say why when the pointer is over them. Where widths differ, each bar of bytes carries its own.
 
     Parameters
     ----------
@@ -65,7 +65,10 @@ def draw_layers(report: Report) -> go.Figure:
     if rows:
         figure.add_trace(_before(rows))
     if stored:
-        figure.add_trace(_after(stored, "bytes after", style.CODES))
+        after = _after(stored, "bytes after", style.CODES)
+        if len(rows) <= NAMED_LAYERS and len({row.bits for _, row in stored}) > 1:
+            after.update(text=[str(row.bits) for _, row in stored], textposition="outside", cliponaxis=False)
+        figure.add_trace(after)
     if left:
         figure.add_trace(_after(left, "left in float", style.FLOAT))
     figure.update_layout(
@@ -90,8 +93,8 @@ def layers_text(report: Report) -> str:
     for row in report.layers:
         bar = "#" * ceil(TEXT_BAR * (row.relative_error or 0.0) / top)
         fate = format_percent(row.relative_error) if row.quantized else "left in float"
-        rows.append((shorten(row.node), fate, bar))
-    return text_table(("layer", "relative error", ""), rows, right=("relative error",))
+        rows.append((shorten(row.node), "-" if row.bits is None else str(row.bits), fate, bar))
+    return text_table(("layer", "bits", "relative error", ""), rows, right=("bits", "relative error"))
 
 
 def describe_layer(row: LayerRow) -> str:

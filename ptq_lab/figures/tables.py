@@ -22,6 +22,7 @@ from ptq_lab.figures.thresholds import BARS, Counts, fold_counts, heading
 from ptq_lab.figures.views import ActivationView, Card, LayerView, ProductView, ReportView, SampleView
 from ptq_lab.report import dynamic_text, text
 from ptq_lab.report.tables import ActivationRow, LayerRow, Preview, ProductRow, Report, Summary
+from ptq_lab.report.widths import WidthRow
 
 if TYPE_CHECKING:
     from ptq_lab.plan import QuantPlan
@@ -117,6 +118,11 @@ def plan_html(plan: QuantPlan) -> str:
     return render("plan", plan=plan, before=before, after=after)
 
 
+def widths_html(title: str, rows: Sequence[WidthRow]) -> str:
+    """Return a choice of widths as a table with a bar for every width."""
+    return render("widths", title=title, rows=rows)
+
+
 def problems_html(title: str, lines: Iterable[str]) -> str:
     """Return remarks about a configuration as a list, folded when there are more than three."""
     return render("problems", title=title, lines=tuple(lines))
@@ -140,6 +146,7 @@ def environment() -> jinja2.Environment:
         loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     made.filters |= {"bytes": text.format_bytes, "shape": text.format_shape, "decibel": text.format_decibel}
+    made.filters |= {"shorten": text.shorten, "percent": text.format_percent}
     made.globals["colours"] = {"CODES": style.CODES, "FLOAT": style.FLOAT, "INK": style.INK}
     made.globals["performance_headers"] = dynamic_text.DOCUMENT_HEADERS
     made.globals["lowest"] = dynamic_text.LOWEST

@@ -18,6 +18,7 @@ from IPython.core.interactiveshell import InteractiveShell
 from IPython.display import publish_display_data
 
 from ptq_lab.errors import Problem
+from ptq_lab.figures.front import draw_front, front_html, front_text
 from ptq_lab.figures.layers import draw_layers, layers_text
 from ptq_lab.figures.ranges import draw_ranges, ranges_text
 from ptq_lab.figures.sizes import draw_sizes, sizes_text
@@ -30,13 +31,16 @@ from ptq_lab.figures.tables import (
     report_html,
     sizes_html,
     threshold_html,
+    widths_html,
 )
 from ptq_lab.figures.thresholds import Counts, draw_threshold, threshold_text
 from ptq_lab.report.tables import Report
 from ptq_lab.report.text import render_text
+from ptq_lab.report.widths import FrontData, widths_text
 
 if TYPE_CHECKING:
     from ptq_lab.demo import Demo
+    from ptq_lab.explorer import MixedBitExplorer
     from ptq_lab.plan import QuantPlan
     from ptq_lab.result import QuantResult
 
@@ -67,6 +71,18 @@ def threshold_bundle(histogram: Counts, low: float, high: float, *, title: str =
     figure = draw_threshold(histogram, low, high, title=title)
     html = threshold_html(histogram, low, high, title=title)
     return _figure_bundle(figure, html, threshold_text(histogram, low, high, title=title))
+
+
+def front_bundle(data: FrontData) -> Bundle:
+    """Return size against error of choices of widths by mime type."""
+    return _figure_bundle(draw_front(data), front_html(data), front_text(data))
+
+
+def explorer_bundle(explorer: MixedBitExplorer) -> Bundle:
+    """Return the current choice of an explorer by mime type: what to expect, and a row per weight."""
+    rows, prediction = tuple(explorer.layers), explorer.predict()
+    title = f"{explorer.original.label}: {prediction}"
+    return {"text/plain": f"{title}\n{widths_text(rows, TEXT_LAYERS)}", "text/html": widths_html(title, rows)}
 
 
 def result_bundle(result: QuantResult) -> Bundle:
@@ -149,10 +165,18 @@ def _formatters(shell: InteractiveShell) -> dict[str, Any]:
 
 def _bundles() -> dict[type, Callable[[Any], Bundle]]:
     from ptq_lab.demo import Demo
+    from ptq_lab.explorer import MixedBitExplorer
     from ptq_lab.plan import QuantPlan
     from ptq_lab.result import QuantResult
 
-    return {Report: report_bundle, QuantResult: result_bundle, QuantPlan: plan_bundle, Demo: demo_bundle}
+    return {
+        Report: report_bundle,
+        QuantResult: result_bundle,
+        QuantPlan: plan_bundle,
+        Demo: demo_bundle,
+        FrontData: front_bundle,
+        MixedBitExplorer: explorer_bundle,
+    }
 
 
 def _html_printer(bundle_of: Callable[[Any], Bundle]) -> Callable[[Any], str]:

@@ -106,7 +106,7 @@ def build_report(
     summary = Summary(
         model=original.label,
         quant_type=options.quant_type or "",
-        bits=options.bit_num,
+        bits=_common_width(done.plan, options.bit_num),
         bytes_before=original.size,
         bytes_after=quantized.size,
         layers=sum(row.bytes_before > 0 for row in layers),  # two activations multiplied have no weight
@@ -220,6 +220,12 @@ def left_float(plan: QuantPlan) -> tuple[str, ...]:
         first, *others = sentences or ["the model has no weight of a known operator"]
         return (f"nothing was quantized; {first}", *others)
     return tuple(sentences)
+
+
+def _common_width(plan: QuantPlan, bit_num: int) -> int:
+    """Return the width of all weights, 0 if they differ."""
+    widths = {entry.bits for entry in plan.entries} or {bit_num}
+    return widths.pop() if len(widths) == 1 else 0
 
 
 def overall(outputs: Sequence[OutputRow]) -> tuple[float, float, float]:

@@ -73,3 +73,11 @@ def test_the_text_twin_has_bars_as_long_as_the_numbers(made: Any) -> None:
     lines = layers_text(made.report(layers)).splitlines()[2:]
     assert [line.count("#") for line in lines] == [40, 20, 0]
     assert "left in float" in lines[2]
+
+
+def test_where_widths_differ_every_layer_says_its_own(made: Any) -> None:
+    mixed = made.report([made.layer(0, bits=5), made.in_float(1), made.layer(2, bits=3)])
+    bars = {trace.name: trace.text for trace in draw_layers(mixed).data}
+    assert bars["bytes after"] == ("5", "3")
+    assert all(trace.text is None for trace in draw_layers(made.report()).data)
+    assert [line.split()[1] for line in layers_text(mixed).splitlines()[2:]] == ["5", "-", "3"]

@@ -43,11 +43,13 @@ def test_unloading_takes_back_the_magic_and_every_formatter(shell: Any) -> None:
     assert "QuantizeMagics" not in shell.magics_manager.registry
     assert {kind.__name__ for kind in with_it["text/html"] - without["text/html"]} == {
         "Report",
+        "FrontData",
+        "MixedBitExplorer",
         "QuantResult",
         "QuantPlan",
         "Demo",
     }
-    assert len(with_it["text/plain"] - without["text/plain"]) == 4
+    assert len(with_it["text/plain"] - without["text/plain"]) == 6
 
 
 def test_reloading_leaves_one_magic_and_the_same_formatters(shell: Any, cell: Any) -> None:

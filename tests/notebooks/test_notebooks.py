@@ -117,3 +117,22 @@ def test_the_quickstart_shows_two_reports_a_warning_and_leaves_its_files(
     )
     assert list((tmp_path / "digits_4_bits").glob("*.onnx"))
     assert (tmp_path / "digits_4_bits.html").stat().st_size > 4_000_000
+
+
+@pytest.mark.notebook
+def test_mixed_bits_compares_three_ways_draws_the_front_and_writes_what_it_chose(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    notebook = execute(ROOT / "notebooks" / "04_mixed_bits.ipynb", tmp_path, monkeypatch)
+    bundles = bundles_of(notebook)
+    (figure,) = [bundle[PLOTLY] for bundle in bundles if PLOTLY in bundle]
+    names = {trace["name"] for trace in figure["data"]}
+    assert names == {"best for its size", "one width for all", "the original's rule", "verified", "now"}
+    said = "".join(output.text for cell in notebook.cells for output in cell.get("outputs", []) if "text" in output)
+    rows = [line.split() for line in said.splitlines() if " kB " in line and ("bits " in line or "init_scale" in line)]
+    errors = [(float(row[-2]), float(row[-1])) for row in rows if row[3] == "kB"]
+    assert len(errors) == 6
+    assert all(ours < theirs for theirs, ours in errors)
+    assert "50.0 kB cannot be reached" in said
+    assert "the same widths: True" in said
+    assert (tmp_path / "digits_mixed.onnx").exists()
