@@ -41,8 +41,8 @@ class Budget:
     ----------
     file : float
         Bytes of the whole file.
-    codes : float
-        Bytes of codes, scales and offsets.
+    bits : float
+        Average width of a weight; scales are not counted.
     error : float
         ``1 - cosine`` of the output.
     drop : float
@@ -52,7 +52,7 @@ class Budget:
     """
 
     file: float = math.inf
-    codes: float = math.inf
+    bits: float = math.inf
     error: float = math.inf
     drop: float = math.inf
     seconds: float = math.inf
@@ -60,7 +60,7 @@ class Budget:
     @property
     def bounds_size(self) -> bool:
         """Whether there is a limit on size."""
-        return min(self.file, self.codes) < math.inf
+        return min(self.file, self.bits) < math.inf
 
     @property
     def bounds_loss(self) -> bool:
@@ -74,13 +74,11 @@ def budget_of(config: QuantConfig, original: Model, plan: QuantPlan) -> Budget |
     ``auto_tune`` is a limit of its own, and gives way to any that is named.
     """
     given = config.budget
-    weights = sum(math.prod(entry.shape) for entry in plan.entries)
-    scales = sum(8 * entry.channels for entry in plan.entries)  # what no width changes
     sizes = [1e6 * given.target_size_mb] if given.target_size_mb is not None else []
     sizes += [original.size / given.compression_ratio] if given.compression_ratio is not None else []
     budget = Budget(
         file=min(sizes, default=math.inf),
-        codes=given.average_bits * weights / 8 + scales if given.average_bits is not None else math.inf,
+        bits=given.average_bits if given.average_bits is not None else math.inf,
         error=1.0 - given.min_cosine if given.min_cosine is not None else math.inf,
         drop=given.max_metric_drop if given.max_metric_drop is not None else math.inf,
         seconds=given.time_limit_s if given.time_limit_s is not None else math.inf,
@@ -175,18 +173,26 @@ class MixedBits:
         return make_tables(self.plan, sensitivity, self.config.budget.bits, self.pins), notes
 
     def _meet_size(self, tables: Tables, budget: Budget) -> Allocation:
-        """Find the best widths within a size; that of a file is measured on the file that comes out."""
-        whole = budget.file < math.inf
-        overhead = self._size_of(tables.smallest) - tables.smallest.size if whole else 0.0
+        """Find the best widths within an average, within the size of the file that comes out, or both."""
+        smallest = tables.smallest
+        within_average = tables.within_average(budget.bits) if budget.bits < math.inf else None
+        if budget.bits < math.inf and within_average is None:
+            raise self._too_small(tables, "average_bits", f"{self._average_of(smallest):.2f} bits on average at least")
+        if budget.file == math.inf:
+            assert within_average is not None  # there is a limit on one of the two
+            return within_average
+        overhead = self._size_of(smallest) - smallest.size
         for _ in range(_SIZE_ROUNDS):
-            found = tables.within_size(min(budget.codes, budget.file - overhead))
+            fits = within_average is not None and within_average.size + overhead <= budget.file
+            found = within_average if fits else tables.within_size(budget.file - overhead)
             if found is None:
-                raise self._too_small(tables, overhead)
-            written = self._size_of(found) if whole else 0.0
+                low, high = (format_bytes(round(each.size + overhead)) for each in (smallest, tables.most_exact))
+                raise self._too_small(tables, "target_size_mb", f"{low} to {high}")
+            written = self._size_of(found)
             if written <= budget.file:
                 return found
             overhead = written - found.size
-        return tables.smallest
+        return smallest
 
     def _meet_error(self, tables: Tables, limit: float) -> Allocation:
         judges = self._judges()
@@ -246,16 +252,21 @@ class MixedBits:
         return float(len(self._written(found).serialize()))
 
     def _check_size(self, plan: QuantPlan, budget: Budget, found: Allocation) -> None:
-        written = len(self.write(plan).serialize())
-        if written > budget.file or found.size > budget.codes:
-            message = f"the smallest file that keeps the quality asked for has {format_bytes(written)}"
-            raise _refusal("target_size_mb", message, "allow a larger file, or a larger loss")
+        written, average = len(self.write(plan).serialize()), self._average_of(found)
+        if written > budget.file or average > budget.bits:
+            message = f"what keeps the quality asked for takes {format_bytes(written)}, {average:.2f} bits on average"
+            raise _refusal(
+                "target_size_mb" if written > budget.file else "average_bits", message, "allow a larger loss"
+            )
 
-    def _too_small(self, tables: Tables, overhead: float) -> ConfigError:
-        low, high = (format_bytes(round(each.size + overhead)) for each in (tables.smallest, tables.most_exact))
+    def _average_of(self, found: Allocation) -> float:
+        counts = {entry.tensor: math.prod(entry.shape) for entry in self.plan.entries}
+        return sum(bits * counts[tensor] for tensor, bits in found.bits.items()) / sum(counts.values())
+
+    def _too_small(self, tables: Tables, key: str, reach: str) -> ConfigError:
         widths = ",".join(map(str, self.config.budget.bits))
-        message = f"no allocation is so small; with bits={widths} it takes {low} to {high}"
-        return _refusal("target_size_mb", message, "allow fewer bits, or a larger file")
+        message = f"no allocation is so small; with bits={widths} it takes {reach}"
+        return _refusal(key, message, "allow fewer bits, or a larger file")
 
 
 def _refusal(key: str, message: str, hint: str) -> ConfigError:

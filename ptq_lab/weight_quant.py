@@ -10,6 +10,7 @@ from ptq_lab.errors import ConfigError, Problem
 from ptq_lab.flags import Flags
 from ptq_lab.graph import Model, Rules, Targets, apply_plan, find_targets, raise_opset, required_opset, store_half
 from ptq_lab.graph.lookups import LOOKUPS
+from ptq_lab.manifest import metadata
 from ptq_lab.mixed_bits import MixedBits, budget_of
 from ptq_lab.pins import pinned_bits
 from ptq_lab.plan import QuantPlan, make_plan, round_weights
@@ -91,7 +92,7 @@ def quantize_weights(
             config=config,
             samples=samples,
             flags=flags,
-            write=partial(_write, original, half=flags.fp16),
+            write=partial(_write, original, config, half=flags.fp16),
             progress=progress,
         )
         plan, how = search.choose()
@@ -111,7 +112,9 @@ def quantize_weights(
     return Quantized(plan=plan, model=quantized, prepared=original, notes=notes)
 
 
-def _write(original: Model, plan: QuantPlan, *, half: bool) -> Model:
-    """Return the model that a plan gives, unverified."""
+def _write(original: Model, config: QuantConfig, plan: QuantPlan, *, half: bool) -> Model:
+    """Return the model that a plan gives as it will be stored, unverified."""
     quantized = apply_plan(original, plan)
-    return store_half(quantized)[0] if half else quantized
+    quantized = store_half(quantized)[0] if half else quantized
+    quantized.ir_model.metadata_props.update(metadata(original, config, plan))
+    return quantized

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
@@ -89,6 +90,14 @@ class Tables:
     def within_size(self, size: float) -> Allocation | None:
         """Return the best allocation of at most `size` bytes, or ``None`` if there is none."""
         columns = fit_size(self.front, size)
+        return None if columns is None else self.allocation(columns)
+
+    def within_average(self, bits: float) -> Allocation | None:
+        """Return the best allocation of at most so many bits per weight, scales and padding not counted."""
+        counts = np.array([math.prod(entry.shape) for entry in self.plan.entries], np.float64)
+        nominal = counts[:, None] * np.asarray(self.sensitivity.widths, np.float64)
+        front = pareto_front(self.sensitivity.costs, nominal, self.allowed)
+        columns = fit_size(front, bits * float(counts.sum()))
         return None if columns is None else self.allocation(columns)
 
     def within_error(self, error: float) -> Allocation | None:

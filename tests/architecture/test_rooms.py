@@ -79,6 +79,7 @@ ROOMS: dict[str, set[str]] = {
         "config",
         "flags",
         "graph",
+        "manifest",
         "mixed_bits",
         "pins",
         "plan",
