@@ -23,6 +23,7 @@ LIBRARIES: dict[str, set[str]] = {
     "flags": set(),
     "manifest": set(),
     "output": set(),
+    "debug": set(),
     "plan": {"numpy"},
     "int8": {"numpy"},
     "route": set(),
@@ -89,9 +90,11 @@ ROOMS: dict[str, set[str]] = {
     },  # figures: to_html, inside the function
     "manifest": {"__init__", "config", "graph", "plan", "route"},
     "output": {"graph"},
+    "debug": {"calibration", "config", "graph", "report", "route"},
     "pipeline": {
         "calibration",
         "config",
+        "debug",
         "evaluation",
         "flags",
         "full_quant",
