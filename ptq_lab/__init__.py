@@ -24,18 +24,21 @@ _HOME = {
     "PtqLabError": "errors",
     "QuantConfig": "config",
     "QuantPlan": "plan",
-    "QuantResult": "pipeline",
+    "QuantResult": "result",
     "Report": "report.tables",
     "SampleError": "errors",
     "Step": "progress",
     "TensorPlan": "plan",
+    "advise": "explanation",
     "check_config": "config",
     "dump_config": "config",
+    "explain": "explanation",
     "load_config": "config",
     "load_ipython_extension": "notebook.extension",
     "load_model": "graph",
     "preview": "pipeline",
     "quantize": "pipeline",
+    "repair": "explanation",
     "schema": "config",
     "template": "config",
     "unload_ipython_extension": "notebook.extension",
@@ -127,6 +130,9 @@ if TYPE_CHECKING:  # "as" tells type checkers that a name is exported
     from ptq_lab.errors import (
         SampleError as SampleError,
     )
+    from ptq_lab.explanation import advise as advise
+    from ptq_lab.explanation import explain as explain
+    from ptq_lab.explanation import repair as repair
     from ptq_lab.graph import Model as Model
     from ptq_lab.graph import load_model as load_model
     from ptq_lab.notebook.extension import (
@@ -135,10 +141,10 @@ if TYPE_CHECKING:  # "as" tells type checkers that a name is exported
     from ptq_lab.notebook.extension import (
         unload_ipython_extension as unload_ipython_extension,
     )
-    from ptq_lab.pipeline import QuantResult as QuantResult
     from ptq_lab.pipeline import preview as preview
     from ptq_lab.pipeline import quantize as quantize
     from ptq_lab.plan import QuantPlan as QuantPlan
     from ptq_lab.plan import TensorPlan as TensorPlan
     from ptq_lab.progress import Step as Step
     from ptq_lab.report.tables import Report as Report
+    from ptq_lab.result import QuantResult as QuantResult

@@ -16,22 +16,28 @@ def check(config: str | Path, model: Any = None) -> tuple[Problem, ...]:
     ----------
     config : INI text or path
     model : path or onnx.ModelProto, optional
-        The model whose nodes ``skip_quant_node`` should name.
+        The model whose nodes ``skip_quant_node`` and ``[ptq_lab.layer_bits]`` should name.
 
     Examples
     --------
-    >>> for problem in check("[common_quant_param]\nquant_type=DYNAMIC_QUANT\n"):
+    >>> text = "[common_quant_param]\nquant_type=WEIGHT_QUANT\n[weight_quant_param]\ndequant_strategy=ON_THE_FLY\n"
+    >>> for problem in check(text):
     ...     print(problem)
-    line 2: [common_quant_param] quant_type: DYNAMIC_QUANT is not implemented yet; so far: WEIGHT_QUANT, FULL_QUANT
+    line 4: [weight_quant_param] dequant_strategy: ON_THE_FLY is not implemented yet; leave it out
     """
     problems = check_config(config)
     if any(problem.level == "error" for problem in problems):
         return problems
     loaded = load_config(config)
     problems += unsupported(loaded)
-    if model is None or not loaded.common.skip_quant_node:
+    pinned = loaded.layer_bits and loaded.common.quant_type == "WEIGHT_QUANT"
+    if model is None or not (loaded.common.skip_quant_node or pinned):
         return problems
     from ptq_lab.graph import load_model, match_nodes  # onnx is not needed to check a text
 
+    if pinned:
+        from ptq_lab.weight_quant import name_problems
+
+        return problems + name_problems(load_model(model), loaded)
     nodes = ((node.name or "", node.op_type) for node in load_model(model).graph)
     return problems + match_nodes(loaded.common.skip_quant_node, nodes).unmatched

@@ -163,6 +163,21 @@ def place_debug(config: QuantConfig) -> DebugFolder | None:
     )
 
 
+def without_debug(config: QuantConfig) -> QuantConfig:
+    """Return the configuration without a debug folder, for runs that nobody asked to see.
+
+    Examples
+    --------
+    >>> from ptq_lab.config import load_config
+    >>> config = load_config({"common_quant_param": {"quant_type": "WEIGHT_QUANT", "debug_info_save_path": "d"}})
+    >>> load_config(without_debug(config)).common.debug_info_save_path is None
+    True
+    """
+    common = config.common.model_copy(update={"debug_info_save_path": None})
+    given = config.given - {("common_quant_param", "debug_info_save_path")}
+    return config.model_copy(update={"common": common, "given": given})
+
+
 def rounds_of(done: Quantized, samples: Samples) -> Samples:
     """Return the samples of the rounds: all where activations are quantized, if they are real, otherwise one."""
     activations = done.plan.placement is not None or done.plan.dynamic is not None

@@ -87,6 +87,8 @@ def quantize_dynamically(
     if raised is not prepared:
         require_same(prepared, raised, next(iter(samples)))
         notes += (f"opset raised from {original.opset} to {raised.opset} for run-time quantization (outputs verified)",)
+    if config.lab.effort == "best":
+        notes += ("effort=best does what balanced does: there are no ranges to search",)
     if flags.executor is not None:
         notes += ("the executor was not used: there is no calibration to split into tasks",)
     plan = round_weights(decided, prepared.weight, progress=progress)
@@ -133,9 +135,16 @@ def _strategy(config: QuantConfig) -> Strategy:
 
 
 def _as_operand(entry: TensorPlan, layers: tuple[DynamicLayer, ...]) -> TensorPlan:
-    """Give a factor codes around zero; a table has a scale per row, and an offset if nothing multiplies it."""
-    factor = any(layer.weight == entry.tensor for layer in layers)
-    return replace(entry, symmetric=factor, axis=0 if entry.by_row else entry.axis)
+    """Give a factor codes around zero; a table has a scale per row, and an offset if nothing multiplies it.
+
+    A factor's scales have to lie along the output channels of all products that read it; where those differ, as when
+    it is multiplied once as it is and once transposed, it has one scale.
+    """
+    axes = {layer.axis for layer in layers if layer.weight == entry.tensor}
+    if not axes:
+        return replace(entry, symmetric=False, axis=0 if entry.by_row else entry.axis)
+    divided = entry.axis is not None or (entry.by_row and axes == {0})
+    return replace(entry, symmetric=True, axis=axes.pop() if divided and len(axes) == 1 else None)
 
 
 def _nothing_to_do(found: DynamicTargets) -> Problem:

@@ -16,21 +16,23 @@ from ptq_lab.errors import ConfigError, Problem
 from ptq_lab.flags import Flags
 from ptq_lab.graph import Model, Placement, apply_plan, fold_batchnorm, match_nodes, place_integers, store_half
 from ptq_lab.graph.flow import Flow
-from ptq_lab.int8 import Int8Settings, apply_int8, integer_entries, make_int8_plan, refine_input_grids, round_int8
+from ptq_lab.int8 import apply_int8, integer_entries, make_int8_plan, refine_input_grids, round_int8
 from ptq_lab.numerics.ranges import TensorStatistics
 from ptq_lab.plan import QuantPlan, round_weights
-from ptq_lab.progress import Progress
-from ptq_lab.report.build import overall
-from ptq_lab.report.compare import measure
+from ptq_lab.progress import Progress, Step
 from ptq_lab.route import Quantized
+from ptq_lab.runtime import Feeds
 from ptq_lab.search.bias_correction import correct_biases
 from ptq_lab.search.equalize import Equalized, equalize, scale_statistics
+from ptq_lab.search.judging import clearly_smaller, output_errors, outputs_of
 from ptq_lab.search.local_correction import correct_biases_locally
 from ptq_lab.search.smooth import Smoothed, smooth_for_output
+from ptq_lab.search.weight_scales import measure_covariances, search_weight_scales
 from ptq_lab.weight_quant import table_entries
 
 INPUT_SAMPLES = 8
-JUDGE_SAMPLES = 32
+JUDGE_SAMPLES = 32  # at most a quarter of all
+FEWEST_TO_SEARCH = 8
 CORRECTIONS = {"SEQUENTIAL": correct_biases, "LOCAL": correct_biases_locally}
 FEW = 10  # calibration samples below which agreement on them says nothing
 RECOMMENDED = range(100, 501)  # calibration samples, by the document
@@ -48,17 +50,20 @@ class Effort:
         How many samples the means for bias correction come from.
     methods : tuple of str
         Range methods to try, if the configuration names none.
+    searches : bool
+        Search weight scales, too, and keep of all that was tried what is best on samples that took no part in it.
     """
 
     corrects: bool
     correction_samples: int = 32
     methods: tuple[str, ...] = ("MAX_MIN",)
+    searches: bool = False
 
 
 EFFORTS = {
     "fast": Effort(corrects=False),
     "balanced": Effort(corrects=True),
-    "best": Effort(corrects=True, correction_samples=128, methods=("MAX_MIN", "MSE")),
+    "best": Effort(corrects=True, correction_samples=128, methods=("MAX_MIN", "MSE"), searches=True),
 }
 
 
@@ -144,9 +149,9 @@ def quantize_fully(
     _require(device, original, config, flags)
     asked = Asked(device, config, flags, EFFORTS[config.lab.effort or "balanced"])
     look = Calibrator(samples=samples, providers=config.lab.providers, executor=flags.executor, progress=progress)
-    decided = _smooth(decide_integers(original, config), asked, look)
-    candidates = [_calibrated(decided, asked, look, method) for method in asked.methods]
-    chosen = candidates[0] if len(candidates) == 1 else _closest(original, candidates, samples, progress)
+    calibrated = _calibrated(_smooth(decide_integers(original, config), asked, look), asked, look)
+    searched = asked.effort.searches and len(samples) >= FEWEST_TO_SEARCH
+    chosen = (_searched if searched else _first)(calibrated, asked, samples, progress)
     if device.lookups and config.lab.quantize_ops != "all":
         chosen = _with_tables(chosen, config.common.skip_quant_node)
     half, why_full = device.decide("fp16", wanted=flags.fp16)
@@ -162,30 +167,87 @@ def quantize_fully(
     )
 
 
-def _calibrated(decided: Decided, asked: Asked, look: Calibrator, method: str) -> Quantized:
-    """Quantize with one range method."""
-    device, config, samples = asked.device, asked.config, look.samples
-    settings = device.settings(method=method, per_channel=config.full.per_channel)
-    if asked.wants("ptq_lab", "equalize", config.lab.equalize):
-        ceilings = device.form.shield and config.lab.quantize_ops != "all"  # onnxruntime alone takes a Min of codes
-        decided, statistics = _equalize(decided, look, settings, ceilings=ceilings)
-    else:
-        statistics = look(decided.model, decided.placement.measured, methods=(method,))
-    plan = make_int8_plan(decided.placement, statistics, settings)
-    plan = refine_input_grids(plan, list(islice(samples, INPUT_SAMPLES)), symmetric=device.symmetric)
-    plan = round_int8(plan, decided.model)
-    wanted = asked.wants("full_quant_param", "bias_correction", config.full.bias_correction)
-    correct, why_not = device.decide("bias_correction", wanted=wanted)
-    if correct:
-        few = list(samples.take(asked.effort.correction_samples))
-        corrects = CORRECTIONS[config.lab.bias_correction_mode]
-        plan = corrects(plan, decided.model, few, progress=look.progress)
+@dataclass(frozen=True, slots=True)
+class Calibrated:
+    """A model that has seen its samples: what follows can be tried in several ways."""
+
+    decided: Decided
+    statistics: Mapping[str, TensorStatistics]
+
+    def plan(self, asked: Asked, method: str, samples: Samples) -> QuantPlan:
+        """Return the plan of one range method, with codes and without corrections."""
+        device = asked.device
+        settings = device.settings(method=method, per_channel=asked.config.full.per_channel)
+        plan = make_int8_plan(self.decided.placement, self.statistics, settings)
+        plan = refine_input_grids(plan, list(islice(samples, INPUT_SAMPLES)), symmetric=device.symmetric)
+        return round_int8(plan, self.decided.model)
+
+
+def _calibrated(decided: Decided, asked: Asked, look: Calibrator) -> Calibrated:
+    """Let a model see its samples, equalised if that is wanted."""
+    device, config = asked.device, asked.config
+    if not asked.wants("ptq_lab", "equalize", config.lab.equalize):
+        return Calibrated(decided, look(decided.model, decided.placement.measured, methods=asked.methods))
+    ceilings = device.form.shield and config.lab.quantize_ops != "all"  # onnxruntime alone takes a Min of codes
+    return Calibrated(*_equalize(decided, asked, look, ceilings=ceilings))
+
+
+def _first(calibrated: Calibrated, asked: Asked, samples: Samples, progress: Progress) -> Quantized:
+    """Quantize with the range method that is asked for, and nothing tried."""
+    plan = calibrated.plan(asked, asked.methods[0], samples)
+    few = list(samples.take(asked.effort.correction_samples)) if _corrects(asked)[0] else []
+    return _finished(calibrated, asked, _corrected(plan, calibrated, asked, few, progress))
+
+
+def _searched(calibrated: Calibrated, asked: Asked, samples: Samples, progress: Progress) -> Quantized:
+    """Try every range method with usual and with searched weight scales; keep what is best on held-out samples.
+
+    Only ranges, and what becomes of the biases once the choice is made, come from all samples.
+    """
+    edge = len(samples) - min(JUDGE_SAMPLES, len(samples) // 4)
+    most, model, providers = asked.effort.correction_samples, calibrated.decided.model, asked.config.lab.providers
+    fit, judges = list(samples.take(min(edge, most))), list(samples.part(edge, len(samples)))
+    covariances = measure_covariances(model, calibrated.decided.placement, fit, progress=progress)
+    plans = {}
+    for method in asked.methods:
+        plan = plans[method] = calibrated.plan(asked, method, samples)
+        plans[f"{method} with searched weight scales"] = search_weight_scales(plan, model, covariances)
+    wanted, errors, best = outputs_of(model, judges, providers=providers), {}, asked.methods[0]
+    for index, (name, plan) in enumerate(plans.items()):
+        written = apply_int8(model, _corrected(plan, calibrated, asked, fit, progress), asked.device.form)
+        errors[name] = output_errors(wanted, outputs_of(written, judges, providers=providers))
+        best = name if clearly_smaller(errors[name], errors[best]) else best
+        progress(Step("choose", index + 1, len(plans), name))
+    told = ", ".join(f"{name} {error.mean():.3g}" for name, error in errors.items())
+    note = f"chosen by 1 - cosine of the output on {len(judges)} samples that only ranges have seen: {best} ({told})"
+    everything = [*fit, *judges][:most]
+    return _finished(calibrated, asked, _corrected(plans[best], calibrated, asked, everything, progress), note)
+
+
+def _corrects(asked: Asked) -> tuple[bool, str]:
+    """Tell whether biases are corrected, and why not if that was wanted."""
+    wanted = asked.wants("full_quant_param", "bias_correction", asked.config.full.bias_correction)
+    return asked.device.decide("bias_correction", wanted=wanted)
+
+
+def _corrected(
+    plan: QuantPlan, calibrated: Calibrated, asked: Asked, samples: Sequence[Feeds], progress: Progress
+) -> QuantPlan:
+    if not _corrects(asked)[0]:
+        return plan
+    return CORRECTIONS[asked.config.lab.bias_correction_mode](
+        plan, calibrated.decided.model, samples, progress=progress
+    )
+
+
+def _finished(calibrated: Calibrated, asked: Asked, plan: QuantPlan, note: str = "") -> Quantized:
+    decided = calibrated.decided
     return Quantized(
         plan=plan,
-        model=apply_int8(decided.model, plan, device.form),
+        model=apply_int8(decided.model, plan, asked.device.form),
         prepared=decided.model,
-        notes=(*decided.notes, why_not) if why_not else decided.notes,
-        statistics=statistics,
+        notes=tuple(filter(None, (*decided.notes, _corrects(asked)[1], note))),
+        statistics=calibrated.statistics,
         fitted=True,
     )
 
@@ -199,18 +261,6 @@ def _with_tables(done: Quantized, skip: tuple[str, ...]) -> Quantized:
     skips = tuple(each for each in done.plan.skips if each.tensor not in stored)
     plan = replace(done.plan, entries=(*done.plan.entries, *tables.entries), skips=skips)
     return replace(done, plan=plan, model=apply_plan(done.model, tables))
-
-
-def _closest(original: Model, candidates: Sequence[Quantized], samples: Samples, progress: Progress) -> Quantized:
-    """Return the candidate whose outputs are closest to the original's on the last samples."""
-    judges = samples.part(max(0, len(samples) - JUDGE_SAMPLES), len(samples))
-    cosines = [overall(measure(original, each.model, judges, progress=progress).outputs)[0] for each in candidates]
-    best = max(range(len(candidates)), key=cosines.__getitem__)
-    told = ", ".join(
-        f"{each.plan.activations[-1].method} {cosine:.5f}" for each, cosine in zip(candidates, cosines, strict=True)
-    )
-    note = f"range method chosen by the cosine of the output: {told}"
-    return replace(candidates[best], notes=(*candidates[best].notes, note))
 
 
 def _smooth(decided: Decided, asked: Asked, look: Calibrator) -> Decided:
@@ -235,16 +285,17 @@ def _smooth(decided: Decided, asked: Asked, look: Calibrator) -> Decided:
 
 
 def _equalize(
-    decided: Decided, look: Calibrator, settings: Int8Settings, *, ceilings: bool
+    decided: Decided, asked: Asked, look: Calibrator, *, ceilings: bool
 ) -> tuple[Decided, Mapping[str, TensorStatistics]]:
     """Equalise the model, and return the statistics of what came out of it."""
     seen = look(decided.model, decided.placement.measured, channels=True)
+    settings = asked.device.settings(method="", per_channel=asked.config.full.per_channel)
     equal = equalize(decided.model, seen, per_channel=settings.per_channel, ceilings=ceilings)
     decided = decided.equalized(equal)
     measured = decided.placement.measured
-    if settings.method == "MAX_MIN" and not equal.ceilings and set(measured) <= set(seen):
+    if asked.methods == ("MAX_MIN",) and not equal.ceilings and set(measured) <= set(seen):
         return decided, scale_statistics(seen, equal.factors)  # extremes of rescaled channels need no second look
-    return decided, look(decided.model, measured, methods=(settings.method,))
+    return decided, look(decided.model, measured, methods=asked.methods)
 
 
 def preview_integers(original: Model, config: QuantConfig) -> QuantPlan:

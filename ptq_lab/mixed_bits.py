@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
@@ -68,22 +68,25 @@ class Budget:
 
 
 def budget_of(config: QuantConfig, original: Model, plan: QuantPlan) -> Budget | None:
-    """Return what a configuration allows, or ``None`` if it names no limit but the error of each weight."""
+    """Return what a configuration allows, or ``None`` if it names no limit but the error of each weight.
+
+    ``auto_tune`` is a limit of its own, and gives way to any that is named.
+    """
     given = config.budget
     weights = sum(math.prod(entry.shape) for entry in plan.entries)
     scales = sum(8 * entry.channels for entry in plan.entries)  # what no width changes
     sizes = [1e6 * given.target_size_mb] if given.target_size_mb is not None else []
     sizes += [original.size / given.compression_ratio] if given.compression_ratio is not None else []
-    cosine = given.min_cosine if given.min_cosine is not None else -1.0
-    cosine = max(cosine, AUTO_TUNE_COSINE) if config.mixed_bit.auto_tune else cosine
     budget = Budget(
         file=min(sizes, default=math.inf),
         codes=given.average_bits * weights / 8 + scales if given.average_bits is not None else math.inf,
-        error=1.0 - cosine if cosine > -1.0 else math.inf,
+        error=1.0 - given.min_cosine if given.min_cosine is not None else math.inf,
         drop=given.max_metric_drop if given.max_metric_drop is not None else math.inf,
         seconds=given.time_limit_s if given.time_limit_s is not None else math.inf,
     )
-    return budget if budget.bounds_size or budget.bounds_loss else None
+    if budget.bounds_size or budget.bounds_loss:
+        return budget
+    return replace(budget, error=1.0 - AUTO_TUNE_COSINE) if config.mixed_bit.auto_tune else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
-import shutil
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Executor
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -23,13 +21,13 @@ from ptq_lab.calibration.preview import preview_sample
 from ptq_lab.config import QuantConfig, load_config, unsupported
 from ptq_lab.debug import place_debug
 from ptq_lab.dynamic_quant import STRATEGIES, decide_products, quantize_dynamically
-from ptq_lab.errors import ConfigError, NotImplementedYet, OutputError, Problem, SampleError
+from ptq_lab.errors import ConfigError, NotImplementedYet, Problem, SampleError
 from ptq_lab.evaluation import Metric, open_metric
 from ptq_lab.flags import Flags, InputShape, check_optimize, check_values, parse_input_shape
 from ptq_lab.full_quant import preview_integers, quantize_fully
 from ptq_lab.graph import Model, load_model
-from ptq_lab.manifest import config_text, manifest, metadata
-from ptq_lab.output import Output, place_output
+from ptq_lab.manifest import manifest, metadata
+from ptq_lab.output import place_output
 from ptq_lab.performance import look_at_performance
 from ptq_lab.plan import QuantPlan
 from ptq_lab.progress import Progress, silent
@@ -39,11 +37,11 @@ from ptq_lab.report.execution import measure_execution
 from ptq_lab.report.performance import Form
 from ptq_lab.report.products import product_rows
 from ptq_lab.report.rows import ProductRow
-from ptq_lab.report.tables import Report, Table
-from ptq_lab.report.text import brief
+from ptq_lab.report.tables import Table
+from ptq_lab.result import QuantResult, Run
 from ptq_lab.route import Quantized
 from ptq_lab.runtime import Sessions
-from ptq_lab.weight_quant import decide_weights, quantize_weights
+from ptq_lab.weight_quant import preview_weights, quantize_weights
 
 _log = logging.getLogger(__name__)
 
@@ -53,69 +51,6 @@ COMPARE_SAMPLES = 16  # of calibration data, the last ones: bias correction is f
 Config = str | Path | Mapping[str, Mapping[str, object]] | QuantConfig
 Source = str | os.PathLike[str] | onnx.ModelProto | Model
 Layout = Literal["NHWC", "NCHW"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class QuantResult:
-    """A finished run.
-
-    Attributes
-    ----------
-    config : QuantConfig
-    plan : QuantPlan
-        With codes and scales.
-    model : Model
-        The quantized model.
-    report : Report
-    manifest : dict
-        Versions, hashes, options and plan, ready for JSON.
-    output : Output
-        Where the quantized model is.
-    """
-
-    config: QuantConfig
-    plan: QuantPlan
-    model: Model
-    report: Report
-    manifest: dict[str, Any]
-    output: Output
-
-    def __repr__(self) -> str:
-        return f"QuantResult({brief(self.report.summary)})"
-
-    @property
-    def model_path(self) -> Path:
-        """The quantized model's file; in a temporary folder, gone with this object, if no output was named."""
-        return self.output.path
-
-    def save(self, folder: str | os.PathLike[str]) -> Path:
-        """Write the model, ``manifest.json``, ``report.json``, ``layers.csv`` and ``config.cfg`` into a folder.
-
-        ``activations.csv``, ``performance.csv`` and ``products.csv`` join them where there is something to say.
-
-        Raises
-        ------
-        OutputError
-            If the folder cannot be made or written.
-        """
-        folder = Path(folder)
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            for file in self.model.files:
-                if file.parent.resolve() != folder.resolve():
-                    shutil.copy2(file, folder)
-            text = json.dumps(self.manifest, indent=2) + "\n"
-            (folder / "manifest.json").write_text(text, encoding="utf-8")
-            (folder / "config.cfg").write_text(config_text(self.config), encoding="utf-8")
-            self.report.to_json(folder / "report.json")
-            self.report.layers.to_csv(folder / "layers.csv")
-            for name in ("activations", "performance", "products"):
-                table: Table[Any] = getattr(self.report, name)
-                if table:
-                    table.to_csv(folder / f"{name}.csv")
-        except OSError as error:
-            raise OutputError(f"{folder}: cannot be written ({error.strerror or error})", path=folder) from error
-        return folder
 
 
 def quantize(
@@ -228,9 +163,15 @@ def quantize(
         )
         if tables is not None:
             tables.finish(report, record)
-    return QuantResult(
-        config=options, plan=done.plan, model=place.found(draft), report=report, manifest=record, output=place
-    )
+    flags_given = {
+        "input_shape": input_shape,
+        "input_data_format": input_data_format,
+        "optimize": optimize,
+        "fp16": fp16,
+        "executor": executor,
+    }
+    run = Run(original, done.prepared, data, samples, evaluate, flags_given)
+    return QuantResult(options, done.plan, place.found(draft), report, record, place, run)
 
 
 def preview(model: Source, config: Config) -> QuantPlan:
@@ -250,7 +191,7 @@ def preview(model: Source, config: Config) -> QuantPlan:
         return preview_integers(original, options)
     if options.common.quant_type == "DYNAMIC_QUANT":
         return decide_products(original, options)[0]
-    return decide_weights(original, options)[0]
+    return preview_weights(original, options)
 
 
 def _usable(config: QuantConfig) -> QuantConfig:

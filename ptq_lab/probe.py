@@ -1,6 +1,6 @@
 """A process of its own that loads one model, runs it once, and says how much memory that took.
 
-Run as ``python -m ptq_lab.probe MODEL FEEDS.npz``; it imports nothing but numpy and onnxruntime, so that what it
+Run as ``python probe.py MODEL FEEDS.npz``; it imports nothing but numpy and onnxruntime, so that what it
 measures is the model.
 """
 

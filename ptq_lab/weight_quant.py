@@ -6,20 +6,54 @@ from functools import partial
 
 from ptq_lab.calibration import Samples
 from ptq_lab.config import QuantConfig
+from ptq_lab.errors import ConfigError, Problem
 from ptq_lab.flags import Flags
 from ptq_lab.graph import Model, Rules, Targets, apply_plan, find_targets, raise_opset, required_opset, store_half
 from ptq_lab.graph.lookups import LOOKUPS
-from ptq_lab.mixed_bits import MixedBits
+from ptq_lab.mixed_bits import MixedBits, budget_of
+from ptq_lab.pins import pinned_bits
 from ptq_lab.plan import QuantPlan, make_plan, round_weights
 from ptq_lab.progress import Progress
 from ptq_lab.route import Quantized
 from ptq_lab.runtime import require_same
+from ptq_lab.search.relative import fewest_bits
 
 MIXED_START = 8  # bits that weights have before each gets its own width
 
 
 def decide_weights(original: Model, config: QuantConfig) -> tuple[QuantPlan, tuple[str, ...]]:
-    """Return what will happen to each weight, and what is to be said about the choice; reads no weight."""
+    """Return what will happen to each weight, and what is to be said about the choice; reads no weight.
+
+    With mixed bits the widths are still open; only those that are pinned hold.
+    """
+    plan, _, problems = _pinned_plan(original, config)
+    return plan, tuple(map(str, problems))
+
+
+def name_problems(original: Model, config: QuantConfig) -> tuple[Problem, ...]:
+    """Return what is to be said about names in ``skip_quant_node`` and ``[ptq_lab.layer_bits]``; reads no weight."""
+    return _pinned_plan(original, config)[2]
+
+
+def preview_weights(original: Model, config: QuantConfig) -> QuantPlan:
+    """Return the plan that a run would make, without codes where no weight had to be read to find its width.
+
+    Raises
+    ------
+    ConfigError
+        If widths follow from runs of the model, which need samples.
+    """
+    plan, pins, _ = _pinned_plan(original, config)
+    if config.common.bit_num != 0:
+        return plan
+    if budget_of(config, original, plan) is not None:
+        message = "0 with a budget or auto_tune: widths follow from runs of the model, so only quantizing shows them"
+        raise ConfigError([Problem(section="common_quant_param", key="bit_num", message=message)])
+    return fewest_bits(plan, original.weight, config.mixed_bit.init_scale, pins=pins)
+
+
+def _pinned_plan(original: Model, config: QuantConfig) -> tuple[QuantPlan, dict[str, int], tuple[Problem, ...]]:
+    """Return the plan with its pins in place, the pins, and what is to be said about names."""
     common, weight = config.common, config.weight
     rules = Rules(
         min_size=common.min_quant_weight_size,
@@ -29,7 +63,8 @@ def decide_weights(original: Model, config: QuantConfig) -> tuple[QuantPlan, tup
     targets = find_targets(original, rules)
     bits = common.bit_num or MIXED_START
     plan = make_plan(targets, bits=bits, per_channel=weight.per_channel, correct=weight.bias_correction)
-    return plan, tuple(map(str, targets.problems))
+    pinned, problems = pinned_bits(config.layer_bits, plan.entries, skips=plan.skips)
+    return plan.with_bits(pinned), pinned, (*targets.problems, *problems)
 
 
 def table_entries(model: Model, skip: tuple[str, ...]) -> QuantPlan:
@@ -46,12 +81,13 @@ def quantize_weights(
     original: Model, config: QuantConfig, samples: Samples, flags: Flags, *, progress: Progress
 ) -> Quantized:
     """Quantize the weights of a model; samples verify a change of opset, and show what mixed bits do to the output."""
-    decided, notes = decide_weights(original, config)
+    decided, pins, problems = _pinned_plan(original, config)
+    notes = tuple(map(str, problems))
     if config.common.bit_num == 0 and decided.entries:
         search = MixedBits(
             original=original,
             plan=decided,
-            pins={},
+            pins=pins,
             config=config,
             samples=samples,
             flags=flags,

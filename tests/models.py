@@ -152,6 +152,22 @@ def gather(opset: int = 18) -> Tiny:
     return Tiny(proto=proto, feeds=feeds, weights={"table": 0})
 
 
+def sliced(opset: int = 18) -> Tiny:
+    """Positions: a table whose rows are cut out, up to a length, by steps, backwards, and along an axis not named."""
+    cuts = {"head": (0, 4, 0, 1), "steps": (1, 9, -2, 3), "back": (-1, -20, 0, -2), "tail": (-2, 99)}
+    nodes: list[Any] = []
+    inputs: dict[str, Any] = {}
+    feeds: Feeds = {}
+    for name, numbers in cuts.items():
+        given = [f"{name}_{part}" for part in ("starts", "ends", "axes", "steps")[: len(numbers)]]
+        nodes.append(node("Slice", ["table", *given], [name]))
+        inputs |= {part: (int(TensorProto.INT64), (1,)) for part in given if not part.endswith(("axes", "steps"))}
+        feeds |= {part: np.array([number]) for part, number in zip(given, numbers, strict=True)}
+    fixed = {part: feeds.pop(part) for part in list(feeds) if part not in inputs}
+    proto = model(nodes, inputs, list(cuts), {"table": random(11, 7), **fixed}, opset=opset)
+    return Tiny(proto=proto, feeds=feeds, weights={"table": 0})
+
+
 def gather_columns(opset: int = 18) -> Tiny:
     """A table looked up along its last axis, which is written as -1."""
     proto = model(
@@ -351,6 +367,7 @@ OPERATOR_MODELS: dict[str, Callable[[], Tiny]] = {
     "Gather": gather,
     "Gather-columns": gather_columns,
     "Gather-tied": tied_embedding,
+    "Slice": sliced,
     "LSTM": lambda: recurrent("LSTM"),
     "LSTM-both-ways": lambda: recurrent("LSTM", both_ways=True),
     "GRU": lambda: recurrent("GRU"),

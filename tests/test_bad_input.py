@@ -241,8 +241,7 @@ CASES: dict[str, Case] = {
     "unknown kind": (common(quant_type="WEIGHT"), ConfigError, r"quant_type: .*'?WEIGHT'?.*WEIGHT_QUANT"),
     "unknown key": (common(bit_nun=8), ConfigError, r"bit_nun.*bit_num"),
     "broken pattern": (common(skip_quant_node="re:("), ConfigError, r"skip_quant_node: .*regular expression"),
-    "dynamic": (common(quant_type="DYNAMIC_QUANT"), NotImplementedYet, r"DYNAMIC_QUANT is not implemented yet"),
-    "mixed bits": (common(bit_num=0), NotImplementedYet, r"bit_num: 0 is not implemented yet"),
+    "dynamic": (common(quant_type="DYNAMIC_QUANT"), ConfigError, r"quant_type: .*no MatMul or Gemm.*Conv: .*slower"),
     # what it is compared and judged on
     "calibration without samples": (
         common(quant_type="FULL_QUANT"),
@@ -335,9 +334,18 @@ def test_a_label_that_is_no_class_of_the_model_is_found_before_any_work(tmp_path
 
 def test_a_preview_refuses_the_same_configurations(tmp_path: Path) -> None:
     source = Request(tmp_path).source
-    for options, kind in (({"bit_num": 17}, ConfigError), ({"quant_type": "DYNAMIC_QUANT"}, NotImplementedYet)):
+    for options, kind in (
+        ({"common_quant_param": GOOD | {"bit_num": 17}}, ConfigError),
+        ({"common_quant_param": GOOD, "weight_quant_param": {"dequant_strategy": "ON_THE_FLY"}}, NotImplementedYet),
+    ):
         with pytest.raises(kind):
-            preview(source, {"common_quant_param": GOOD | options})
+            preview(source, options)
+
+
+def test_widths_that_follow_from_runs_cannot_be_previewed(tmp_path: Path) -> None:
+    budget = {"common_quant_param": GOOD | {"bit_num": 0}, "ptq_lab.mixed_bit": {"average_bits": 5}}
+    with pytest.raises(ConfigError, match="only quantizing shows them"):
+        preview(Request(tmp_path).source, budget)
 
 
 def test_a_model_that_cannot_be_raised_says_so_and_names_a_way_out(tmp_path: Path) -> None:

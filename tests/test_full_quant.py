@@ -11,7 +11,7 @@ import pytest
 
 from ptq_lab import QuantPlan, demo, preview, quantize
 from ptq_lab.errors import ConfigError, PlanError, SampleError
-from ptq_lab.pipeline import QuantResult
+from ptq_lab.result import QuantResult
 
 DIGITS = demo.load("digits_cnn")
 PHOTOS = demo.load("photo_denoiser")
@@ -188,9 +188,16 @@ def test_fast_leaves_the_corrections_out_unless_they_are_asked_for() -> None:
     assert asked.model_path.read_bytes() != plain.model_path.read_bytes()
 
 
-def test_best_tries_ranges_and_keeps_what_brings_the_outputs_closest() -> None:
+def test_best_tries_ranges_and_weight_scales_and_keeps_what_brings_the_outputs_closest() -> None:
     best, balanced = full(lab={"effort": "best"}), full()
-    assert any(note.startswith("range method chosen") for note in best.report.summary.notes)
+    (note,) = [note for note in best.report.summary.notes if note.startswith("chosen by 1 - cosine")]
+    for tried in (
+        "MAX_MIN 0.",
+        "MAX_MIN with searched weight scales 0.",
+        "MSE 0.",
+        "MSE with searched weight scales 0.",
+    ):
+        assert tried in note
     assert best.report.summary.cosine_mean >= balanced.report.summary.cosine_mean - 1e-4
 
 
@@ -205,3 +212,21 @@ def test_every_activation_of_a_report_has_the_histogram_of_what_was_counted(meth
     assert (shown.observed_low, shown.observed_high) == (images.min(), images.max())
     assert sum(shown.histogram) == ink.size
     assert shown.histogram[-1] == pytest.approx(np.mean(ink >= images.max() * 63 / 64) * ink.size, rel=0.05)
+
+
+def test_best_with_a_range_method_of_its_own_tries_scales_only() -> None:
+    result = full(lab={"effort": "best"}, activation_quant_method="KL")
+    assert {row.method for row in result.report.activations if row.node} == {"KL"}
+    (note,) = [note for note in result.report.summary.notes if note.startswith("chosen by 1 - cosine")]
+    assert "MSE" not in note
+
+
+def test_best_does_not_choose_by_one_sample() -> None:
+    few = [{"image": image[None]} for image in np.load(DIGITS.calib_path)["image"][:7]]
+    result = quantize(DIGITS.model_path, settings(lab={"effort": "best"}), samples=few)
+    assert not any(note.startswith("chosen by") for note in result.report.summary.notes)
+
+
+def test_best_gives_the_same_bytes_twice() -> None:
+    first = full(lab={"effort": "best"}).model_path.read_bytes()
+    assert full(lab={"effort": "best"}, again=True).model_path.read_bytes() == first

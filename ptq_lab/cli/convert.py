@@ -10,10 +10,11 @@ from typing import Any
 import click
 
 from ptq_lab.cli.progress import shown_progress
-from ptq_lab.config import QuantConfig, load_config
+from ptq_lab.config import QuantConfig, load_config, split_option
 from ptq_lab.errors import ConfigError, OutputError, Problem
-from ptq_lab.pipeline import QuantResult, quantize
+from ptq_lab.pipeline import quantize
 from ptq_lab.report.text import render_text
+from ptq_lab.result import QuantResult
 
 # The original's flags that have no meaning for an ONNX model: accepted, with a note.
 UNUSED_FLAGS = (
@@ -125,7 +126,7 @@ def _configured(path: str | None, overrides: dict[str, str]) -> QuantConfig:
         raise ConfigError([Problem(key="configFile", message="no configuration given", hint=hint)])
     sections: dict[str, dict[str, object]] = {}
     for name, value in overrides.items():
-        section, _, key = name.rpartition(".")
+        section, key = split_option(name)
         sections.setdefault(section, {})[key] = value
     return load_config(sections)
 
@@ -133,7 +134,9 @@ def _configured(path: str | None, overrides: dict[str, str]) -> QuantConfig:
 def _overrides(settings: tuple[str, ...]) -> dict[str, str]:
     pairs = {}
     for setting in settings:
-        name, equals, value = setting.partition("=")
+        # A key of [ptq_lab.layer_bits] is a name, which may hold a "="; the width behind it never does.
+        of_layer = setting.lstrip().startswith("ptq_lab.layer_bits.")
+        name, equals, value = setting.rpartition("=") if of_layer else setting.partition("=")
         if not equals or "." not in name:
             message = f"'{setting}' is not of the form section.key=value"
             raise ConfigError([Problem(key="set", message=message, hint="e.g. common_quant_param.bit_num=4")])

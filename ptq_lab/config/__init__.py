@@ -6,7 +6,7 @@ declaration in `sections`. Owns pydantic; knows neither numpy nor a model.
 
 from ptq_lab.config.dump import dump_config
 from ptq_lab.config.ini import IniDocument, IniEntry, IniSection, parse_ini
-from ptq_lab.config.load import check_config, load_config
+from ptq_lab.config.load import check_config, load_config, split_option
 from ptq_lab.config.options import QuantConfig
 from ptq_lab.config.schema import schema
 from ptq_lab.config.support import unsupported
@@ -23,6 +23,7 @@ __all__ = [
     "load_config",
     "parse_ini",
     "schema",
+    "split_option",
     "template",
     "unsupported",
 ]

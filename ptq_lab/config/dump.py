@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterator
 
+from ptq_lab.config import layer_bits as pins
 from ptq_lab.config.option import Option, OptionGroup
 from ptq_lab.config.options import GROUPS, QuantConfig, value_of
 
@@ -46,6 +47,8 @@ def dump_config(config: QuantConfig, *, comments: bool = True, only_given: bool 
         if lines:
             about = explain(sentence(group.__doc__)) if comments else []
             blocks.append("\n".join([*about, f"[{section}]", *lines]))
+    if config.layer_bits or not only_given:
+        blocks.append("\n".join(pin_lines(config.layer_bits, comments=comments)))
     for name, entries in config.foreign:
         blocks.append("\n".join([f"[{name}]", *(f"{key}={value}" for key, value in entries)]))
     return "\n\n".join(blocks) + "\n"
@@ -63,6 +66,18 @@ def _lines(config: QuantConfig, group: type[OptionGroup], *, comments: bool, onl
             yield f"# {key}={default_text(declared, group.default(key)) or declared.example}"
         elif value is not None and value != ():
             yield f"{key}={declared.kind.write(value)}"
+
+
+def pin_lines(layer_bits: pins.Pins, *, comments: bool) -> Iterator[str]:
+    """Yield ``[ptq_lab.layer_bits]``; when it pins nothing, an example that is commented out."""
+    if comments:
+        yield from explain(pins.ABOUT)
+    yield f"[{pins.SECTION}]"
+    if comments:
+        yield from explain(f"{pins.WIDTH.what} Left of '=': {pins.KEYS}. Allowed: {pins.WIDTH.kind.allowed()}.")
+    yield from (f"{pins.write_name(name)}={bits}" for name, bits in layer_bits)
+    if not layer_bits:
+        yield from (f"# {pins.write_name(name)}={bits}" for name, bits in pins.EXAMPLE)
 
 
 def about_option(declared: Option, default: object) -> list[str]:

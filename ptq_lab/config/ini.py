@@ -9,12 +9,15 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from ptq_lab.config.layer_bits import SECTION as NAMED
+from ptq_lab.config.layer_bits import read_name
 from ptq_lab.config.options import takes_any_text, verbatim
 from ptq_lab.errors import Problem
 
 MAX_LINES = 10_001  # lines with content the original reads before it gives up
 
 _BLANKS = " \t\u00a0\u3000"
+_QUOTED_KEY = re.compile(rf'"[^"]+"[{_BLANKS}]*=')
 _TOKEN = re.compile(r'"[^"]*"|.', re.DOTALL)  # a double-quoted run is one token
 
 
@@ -141,7 +144,9 @@ class _Reader:
         self.section = ""
 
     def line(self, number: int, start: int, line: str) -> None:
-        if line[start:].replace('"', "").startswith("["):
+        # Where keys are names, a quoted one may start with a bracket.
+        name = self.section == NAMED and _QUOTED_KEY.match(line, start)
+        if line[start:].replace('"', "").startswith("[") and not name:
             self._header(number, start, line)
         else:
             self._entry(number, start, line)
@@ -155,6 +160,7 @@ class _Reader:
         body = line[start : _comment_start(line, start)].rstrip(_BLANKS)
         first = body.index("[") + 1
         inside = body[first:].rstrip(f'"{_BLANKS}')
+        before = self.section
         # The original takes everything but the first and the last character, whatever they are.
         shown = inside[:-1].strip(f'"{_BLANKS}')
         self.section = shown.replace('"', "")
@@ -164,6 +170,8 @@ class _Reader:
         self.sections.append(IniSection(name=self.section, **place))
         if not inside.endswith("]"):
             hint = f"write [{inside}]; the original takes this for a section it does not know"
+            if before == NAMED and "=" in inside:
+                hint = "put the name in double quotes if this is one and not a section"
             self.report(number, start, line, "the section header does not end in ]", level="warning", hint=hint)
         elif inside[:-1].replace('"', "") != self.section:
             message = "blanks inside the brackets hide this section from the original"
@@ -176,7 +184,7 @@ class _Reader:
             self._not_an_entry(number, start, line[:comment].rstrip(_BLANKS))
             return
         key_text = line[start:equals].rstrip(_BLANKS)
-        key = key_text.replace('"', "").strip(_BLANKS)
+        key = read_name(key_text) if self.section == NAMED else key_text.replace('"', "").strip(_BLANKS)
         end = len(line) if verbatim(self.section, key) else comment
         text = line[equals + 1 : end].rstrip(_BLANKS)
         column = equals + 1 + len(text) - len(text.lstrip(_BLANKS))
@@ -189,7 +197,8 @@ class _Reader:
             text = text[:-1].rstrip(_BLANKS)
             self._warn_trailing(number, start, line, key)
         elif second >= 0:
-            hint = 'put the value in double quotes if the "=" belongs to it'
+            what = "name" if self.section == NAMED else "value"
+            hint = f'put the {what} in double quotes if the "=" belongs to it'
             self.report(number, start, line, "the value holds another '='", hint=hint, key=key)
             return
         self._add(number, key, text, (column, start, start + len(key_text)))

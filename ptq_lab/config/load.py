@@ -11,8 +11,10 @@ from typing import Any
 from ptq_lab.config.finding import Key
 from ptq_lab.config.foreign import FOREIGN, MODELS, OUR_PREFIX
 from ptq_lab.config.kinds import OutOfRange, Rejected, bare, show
+from ptq_lab.config.layer_bits import SECTION as NAMED
+from ptq_lab.config.layer_bits import WIDTH, checked_name, read_name
 from ptq_lab.config.option import Option
-from ptq_lab.config.options import ATTRIBUTES, GROUPS, Place, QuantConfig
+from ptq_lab.config.options import ATTRIBUTES, GROUPS, SECTIONS, Place, QuantConfig
 from ptq_lab.config.rules import findings
 from ptq_lab.config.source import Draft, Source, Written, gather
 from ptq_lab.config.suggest import closest
@@ -32,8 +34,8 @@ def load_config(source: Source, *, overrides: Mapping[str, str] = _NO_OVERRIDES)
         INI text (it has a line break or starts with ``[``), the path of a file, a dictionary of sections,
         or a configuration, which is returned as it is when there are no overrides.
     overrides : mapping of str to str
-        ``{"common_quant_param.bit_num": "4"}``: values that win over the source; the last dot separates
-        the key.
+        ``{"common_quant_param.bit_num": "4"}``: values that win over the source; `split_option` says where the
+        key starts.
 
     Returns
     -------
@@ -117,20 +119,34 @@ def _with_overrides(draft: Draft, overrides: Mapping[str, str]) -> Draft:
     """Append overrides to what was written; a malformed one is an error."""
     written, problems = [], []
     for name, value in overrides.items():
-        section, dot, key = name.rpartition(".")
+        section, key = split_option(name)
         shown = f"{name}={value}"
-        if not dot or not section or not key:
+        if not section or not key:
             problems.append(Problem(message=f"the override {shown} names no option", hint="write section.key"))
-        elif section in GROUPS or section in FOREIGN:
+        elif section in SECTIONS or section in FOREIGN:
             item = Written(section=section, key=key, value=value, is_text=isinstance(value, str), override=shown)
             written.append(item)
         else:
-            near = closest(section, (*GROUPS, *FOREIGN))
+            near = closest(section, (*SECTIONS, *FOREIGN))
             hint = f"did you mean {near}?" if near else ""
             message = f"unknown section, in the override {shown}"
             problems.append(Problem(section=section, key=key, message=message, hint=hint, suggestion=near))
     extra = tuple(written)
     return replace(draft, written=draft.written + extra, problems=draft.problems + tuple(problems))
+
+
+def split_option(name: str) -> tuple[str, str]:
+    """Return section and key of ``section.key``: the last dot separates them, unless the key is a name of the model.
+
+    Examples
+    --------
+    >>> split_option("ptq_lab.mixed_bit.bits"), split_option("ptq_lab.layer_bits.block.0/conv")
+    (('ptq_lab.mixed_bit', 'bits'), ('ptq_lab.layer_bits', 'block.0/conv'))
+    """
+    if name.startswith(f"{NAMED}."):
+        return NAMED, read_name(name.removeprefix(f"{NAMED}."))
+    section, _, key = name.rpartition(".")
+    return section, key
 
 
 def _last_ones(draft: Draft, reading: _Reading) -> list[Written]:
@@ -145,6 +161,7 @@ def _last_ones(draft: Draft, reading: _Reading) -> list[Written]:
         if before is not None and not item.override:
             where = f"line {before.line}" if before.line else "the first one"
             reading.report(item, f"is written again; this value wins over {where}", level="warning", at_key=True)
+        last.pop((item.section, item.key), None)  # the order of names with bits counts: later ones win
         last[item.section, item.key] = item
     return [*last.values(), *rest]
 
@@ -187,15 +204,18 @@ class _Reading:
             if header.name not in seen:
                 here = {"line": header.line, "column": header.column, "end_column": header.end_column}
                 self.places.append(Place(section=header.name, key="", **here))
-                if header.name not in GROUPS:
+                if header.name not in SECTIONS:
                     self.problems.append(_about_section(header.name, here))
             seen.add(header.name)
-            if header.name not in GROUPS and not header.name.startswith(f"{OUR_PREFIX}."):
+            if header.name not in SECTIONS and not header.name.startswith(f"{OUR_PREFIX}."):
                 inside = [item for item in draft.written if _belongs(item, header.name, header.line, until)]
                 self.foreign.append((header.name, [(item.key, str(item.value)) for item in inside]))
 
     def entry(self, item: Written) -> None:
         """Read one value, or say what is wrong with it."""
+        if item.section == NAMED:
+            self._named(item)
+            return
         if item.section not in GROUPS:
             self._foreign_entry(item)
             return
@@ -204,6 +224,18 @@ class _Reading:
             self._unknown(item)
             return
         self._value(item, declared)
+
+    def _named(self, item: Written) -> None:
+        """Read the bits of a name or pattern of the model."""
+        if not item.key:
+            self.report(item, "there is no name before '='", at_key=True)
+            return
+        try:
+            checked_name(item.key)
+        except Rejected as error:
+            self.report(item, error.message, at_key=True, hint=error.hint)
+            return
+        self._value(item, WIDTH)
 
     def _value(self, item: Written, declared: Option) -> None:
         where = (item.section, item.key)
@@ -265,6 +297,7 @@ class _Reading:
             groups[ATTRIBUTES[section]] = group(**values)
         return QuantConfig(
             **groups,
+            layer_bits=tuple((key, bits) for (name, key), bits in self.values.items() if name == NAMED),
             given=frozenset(self.values),
             foreign=tuple((name, tuple(entries)) for name, entries in self.foreign),
             places=tuple(self.places),
@@ -283,7 +316,7 @@ def _about_section(name: str, here: dict[str, int]) -> Problem:
     if name in FOREIGN:
         message = "belongs to another tool and is not used here"
         return Problem(level="note", section=name, message=message, **here)  # type: ignore[arg-type]
-    near = closest(name, (*GROUPS, *FOREIGN))
+    near = closest(name, (*SECTIONS, *FOREIGN))
     hint = f"did you mean {near}?" if near else ""
     ours = name.startswith(f"{OUR_PREFIX}.")
     message = "unknown section" if ours else "unknown section, not used"

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, SkipValidation, model_validator
+from pydantic import BaseModel, ConfigDict, SkipValidation, field_validator, model_validator
 
+from ptq_lab.config import layer_bits as pins
 from ptq_lab.config.lists import Names
 from ptq_lab.config.option import Option, OptionGroup
 from ptq_lab.config.sections.activations import DynamicOptions, FullOptions, TransformOptions
@@ -47,6 +48,8 @@ class QuantConfig(BaseModel):
     ----------
     common, weight, mixed_bit, full, preprocess, dynamic, transform, ascend, lab, budget : OptionGroup
         The sections; see docs/options.md for every key.
+    layer_bits : tuple of (str, int)
+        ``[ptq_lab.layer_bits]``: name or pattern and bits, in the order of the text; later ones win.
     given : frozenset of (str, str)
         (section, key) of each option the user wrote.
     problems : tuple of Problem
@@ -79,6 +82,7 @@ class QuantConfig(BaseModel):
     ascend: AscendOptions = AscendOptions()
     lab: LabOptions = LabOptions()
     budget: BudgetOptions = BudgetOptions()
+    layer_bits: pins.Pins = ()
     given: frozenset[tuple[str, str]] = frozenset()
     problems: SkipValidation[tuple[Problem, ...]] = ()
     foreign: tuple[tuple[str, Entries], ...] = ()
@@ -108,6 +112,11 @@ class QuantConfig(BaseModel):
                 return place
         return Place(section=section, key=key, line=0, column=0, end_column=0)
 
+    @field_validator("layer_bits", mode="before")
+    @classmethod
+    def _check_pins(cls, value: object) -> pins.Pins:
+        return pins.accept_pins(value)
+
     @model_validator(mode="after")
     def _collect_given(self) -> QuantConfig:
         """Count fields that were set in Python as given, so that they are not taken for defaults."""
@@ -117,6 +126,7 @@ class QuantConfig(BaseModel):
                 for section, attribute in ATTRIBUTES.items()
                 for key in getattr(self, attribute).model_fields_set
             }
+            given |= {(pins.SECTION, name) for name, _ in self.layer_bits}
             self.__dict__["given"] = frozenset(given)
         return self
 
@@ -127,10 +137,11 @@ class QuantConfig(BaseModel):
         if not isinstance(other, QuantConfig):
             return NotImplemented
         # Groups compare by their fields alone: pydantic's own equality would look at which of them were set.
-        return [dict(group) for group in self._values()] == [dict(group) for group in other._values()]
+        mine, theirs = ([dict(group) for group in config._values()] for config in (self, other))
+        return mine == theirs and self.layer_bits == other.layer_bits
 
     def __hash__(self) -> int:
-        return hash(tuple(tuple(dict(group).values()) for group in self._values()))
+        return hash((*(tuple(dict(group).values()) for group in self._values()), self.layer_bits))
 
 
 GROUPS: Mapping[str, type[OptionGroup]] = MappingProxyType(
@@ -159,6 +170,8 @@ ATTRIBUTES: Mapping[str, str] = MappingProxyType(
         if info.annotation is group
     }
 )
+
+SECTIONS: tuple[str, ...] = (*GROUPS, pins.SECTION)  # all that are used here
 
 
 def option(section: str, key: str) -> Option:
@@ -207,8 +220,10 @@ def verbatim(section: str, key: str) -> bool:
     >>> verbatim("common_quant_param", "bit_num"), verbatim("registry", "plugin_path")
     (False, True)
     """
-    if section not in GROUPS:
+    if section not in SECTIONS:
         return True
+    if section == pins.SECTION:
+        return False
     declared = GROUPS[section].options().get(key)
     return declared.kind.verbatim if declared else GROUPS[section].free
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from ptq_lab.config.dump import about_option, default_text, explain, sentence
+from ptq_lab.config import layer_bits as pins
+from ptq_lab.config.dump import about_option, default_text, explain, pin_lines, sentence
 from ptq_lab.config.foreign import FOREIGN
-from ptq_lab.config.option import Option, OptionGroup
+from ptq_lab.config.option import Needs, Option, OptionGroup
 from ptq_lab.config.options import GROUPS
 from ptq_lab.config.template import TEMPLATES, Template
 
@@ -24,6 +25,11 @@ from the declarations in `ptq_lab/config/sections`; change those, not this page.
 or *ptq_lab*. Where document, original and ptq_lab differ is in [compatibility.md](compatibility.md).
 """
 
+_TABLE_HEAD = (
+    "| key | default | allowed | what | when you want it | ignored when | source |",
+    "|---|---|---|---|---|---|---|",
+)
+
 
 def options_page() -> str:
     """Return docs/options.md.
@@ -35,6 +41,7 @@ def options_page() -> str:
     """
     blocks = [_INTRO.rstrip()]
     blocks += ["\n".join(_section(group)) for group in GROUPS.values()]
+    blocks.append("\n".join(_pins()))
     names = ", ".join(f"`[{name}]`" for name in FOREIGN)
     blocks.append(f"## Sections of other tools\n\nAccepted, kept on writing, not used: {names}.")
     return "\n\n".join(blocks) + "\n"
@@ -45,13 +52,9 @@ def _section(group: type[OptionGroup]) -> Iterator[str]:
     yield ""
     yield sentence(group.__doc__)
     if group.used_with:
-        needs = " and ".join(
-            f"`{key}` is {' or '.join(f'`{value}`' for value in values)}" for key, values in group.used_with.items()
-        )
-        yield f"Used when {needs}."
+        yield _used_when(group.used_with)
     yield ""
-    yield "| key | default | allowed | what | when you want it | ignored when | source |"
-    yield "|---|---|---|---|---|---|---|"
+    yield from _TABLE_HEAD
     for key, declared in group.options().items():
         default = default_text(declared, group.default(key))
         cells = [
@@ -64,6 +67,27 @@ def _section(group: type[OptionGroup]) -> Iterator[str]:
             declared.source,
         ]
         yield f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
+
+
+def _pins() -> Iterator[str]:
+    """Describe the section whose keys are names of the model."""
+    width, examples = pins.WIDTH, ", ".join(f"`{name}={bits}`" for name, bits in pins.EXAMPLE)
+    yield f"## [{pins.SECTION}]"
+    yield ""
+    yield pins.ABOUT
+    yield _used_when(pins.USED_WITH)
+    yield ""
+    yield from _TABLE_HEAD
+    cells = [pins.KEYS, "unset", width.kind.allowed(), width.what, width.when, width.ignored_when, width.source]
+    yield f"| {' | '.join(cells)} |"
+    yield ""
+    yield f"For example {examples}. A name is taken as it is written, upper and lower case included; one that"
+    yield "starts with `[` or `#` or holds a `=` stands in double quotes. One that means no weight gets a warning."
+
+
+def _used_when(needs: Needs) -> str:
+    words = (f"`{key}` is {' or '.join(f'`{value}`' for value in values)}" for key, values in needs.items())
+    return f"Used when {' and '.join(words)}."
 
 
 def _allowed(declared: Option) -> str:
@@ -82,6 +106,9 @@ def template_text(shown: Template) -> str:
     yours = " Lines below EDIT depend on your model and your samples." if shown.edits else ""
     blocks = ["\n".join(explain(shown.title + yours))]
     for section, keys in shown.options.items():
+        if section == pins.SECTION:
+            blocks.append("\n".join(pin_lines((), comments=True)))
+            continue
         group = GROUPS[section]
         lines = [f"[{section}]"]
         for key, value in keys.items():

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterator, Mapping
 
+from ptq_lab.config import layer_bits as pins
 from ptq_lab.config.ascend import input_shapes, mismatch
 from ptq_lab.config.finding import Finding, Key, Rule, located
 from ptq_lab.config.options import GROUPS, QuantConfig, needs_met
@@ -22,6 +23,7 @@ _ASCEND = "ascend_context"
 _TYPE = (_COMMON, "quant_type")
 _BITS = (_COMMON, "bit_num")
 _RAW_WIDTHS = (8, 16)  # what can be stored without packing
+_GOALS = ("target_size_mb", "average_bits", "compression_ratio", "min_cosine", "max_metric_drop")
 _OUTPUT_TYPES = ("FP16", "FP32", "UINT8")
 
 
@@ -72,6 +74,21 @@ def _encoding(config: QuantConfig) -> Iterator[Finding]:
         yield Finding(level="error", section=_COMMON, key="enable_encode", message=message, hint=hint)
 
 
+def _pins(config: QuantConfig) -> Iterator[Finding]:
+    """Look at the widths of single layers: whether they count, and whether they can be stored."""
+    if not config.layer_bits or config.common.quant_type is None:
+        return
+    if not needs_met(config, pins.USED_WITH):
+        message = f"not used, because {_unmet(config, pins.USED_WITH)}"
+        yield Finding(level="note", section=pins.SECTION, message=message)
+        return
+    for name, bits in config.layer_bits:
+        if not config.common.enable_encode and bits not in _RAW_WIDTHS:
+            message = f"enable_encode=false needs 8 or 16 bits, not {bits}"
+            hint = "write enable_encode=true, or choose another width"
+            yield Finding(level="error", section=pins.SECTION, key=name, message=message, hint=hint)
+
+
 def _not_used(config: QuantConfig) -> Iterator[Finding]:
     """Name sections, and single options, that the chosen quantization does not look at."""
     if config.common.quant_type is None:
@@ -107,19 +124,38 @@ def _budgets(config: QuantConfig) -> Iterator[Finding]:
     if given and common.quant_type == "WEIGHT_QUANT" and common.bit_num != 0:
         message = f"not used, because bit_num is {common.bit_num}"
         yield Finding(level="warning", section=_BUDGET, message=message, hint="write bit_num=0 for mixed bits")
-    if budget.average_bits is not None and budget.average_bits < min(budget.bits):
-        message = f"{budget.average_bits:g} cannot be reached with {min(budget.bits)} bits or more"
+    lowest = min((*budget.bits, *(bits for _, bits in config.layer_bits)))
+    if budget.average_bits is not None and budget.average_bits < lowest:
+        message = f"{budget.average_bits:g} cannot be reached with {lowest} bits or more"
         hint = "add a smaller number to bits"
         yield Finding(level="error", section=_BUDGET, key="average_bits", message=message, hint=hint)
 
 
 def _tuning(config: QuantConfig) -> Iterator[Finding]:
-    if config.mixed_bit.auto_tune and (_MIXED, "init_scale") in config.given:
-        message = "not used, because auto_tune searches for it"
-        yield Finding(level="note", section=_MIXED, key="init_scale", message=message)
-    if not config.mixed_bit.auto_tune and (_MIXED, "max_iterations") in config.given:
-        message = "not used, because auto_tune is false"
-        yield Finding(level="note", section=_MIXED, key="max_iterations", message=message)
+    """Name what does not count, because something else decides how the widths are chosen."""
+    budget = next((key for key in _GOALS if getattr(config.budget, key) is not None), "")
+    if not needs_met(config, GROUPS[_MIXED].used_with):
+        budget = ""  # then nothing of it counts, which has its own note
+    by_budget = f"not used, because [{_BUDGET}] {budget} decides"
+    tuned = config.mixed_bit.auto_tune
+    reasons = {
+        "auto_tune": by_budget if budget and tuned else "",
+        "init_scale": by_budget if budget else "not used, because auto_tune searches for it" if tuned else "",
+        "max_iterations": by_budget if budget else "" if tuned else "not used, because auto_tune is false",
+    }
+    for key, message in reasons.items():
+        if message and (_MIXED, key) in config.given:
+            level: Level = "warning" if key == "auto_tune" else "note"
+            yield Finding(level=level, section=_MIXED, key=key, message=message)
+
+
+def _time_limit(config: QuantConfig) -> Iterator[Finding]:
+    searched = config.mixed_bit.auto_tune or any(getattr(config.budget, key) is not None for key in _GOALS)
+    mixed = needs_met(config, GROUPS[_MIXED].used_with)
+    if mixed and not searched and config.budget.time_limit_s is not None:
+        message = "not used, because init_scale is met without a search"
+        hint = f"write auto_tune=true, or one of {', '.join(_GOALS)}"
+        yield Finding(level="note", section=_BUDGET, key="time_limit_s", message=message, hint=hint)
 
 
 def _device(config: QuantConfig) -> Iterator[Finding]:
@@ -172,14 +208,18 @@ def _other_tools(config: QuantConfig) -> Iterator[Finding]:
         yield Finding(level="warning", section="registry", message=message)
 
 
+_BUDGET_KEYS = tuple((_BUDGET, key) for key in _GOALS)
+
 RULES: tuple[Rule, ...] = (
     Rule(reads=(_TYPE,), check=_nothing_to_do),
     Rule(reads=(_TYPE, _BITS), check=_widths),
     Rule(reads=(_TYPE, _BITS, (_COMMON, "enable_encode")), check=_encoding),
+    Rule(reads=(_TYPE, (_COMMON, "enable_encode")), check=_pins),
     Rule(reads=(_TYPE, _BITS), check=_not_used),
     Rule(reads=(), check=_no_effect),
     Rule(reads=(_TYPE, _BITS, (_BUDGET, "average_bits"), (_BUDGET, "bits")), check=_budgets),
-    Rule(reads=((_MIXED, "auto_tune"),), check=_tuning),
+    Rule(reads=(_TYPE, _BITS, (_MIXED, "auto_tune"), *_BUDGET_KEYS), check=_tuning),
+    Rule(reads=(_TYPE, _BITS, (_MIXED, "auto_tune"), *_BUDGET_KEYS), check=_time_limit),
     Rule(reads=(_TYPE, (_FULL, "target_device"), (_FULL, "bias_correction")), check=_device),
     Rule(reads=((_FULL, "smooth_alpha"),), check=_smoothing),
     Rule(reads=((_ASCEND, "input_shape"), (_ASCEND, "dynamic_dims")), check=_ascend),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ptq_lab.config import layer_bits as pins
 from ptq_lab.config.dump import sentence
 from ptq_lab.config.foreign import FOREIGN
 from ptq_lab.config.kinds import JsonSchema
@@ -32,6 +33,7 @@ def schema() -> dict[str, Any]:
     ('integer', 0, 16, 8)
     """
     sections: dict[str, Any] = {section: _section(group) for section, group in GROUPS.items()}
+    sections[pins.SECTION] = _pins()
     for name, keys in FOREIGN.items():
         sections[name] = _foreign(name, keys)
     return {
@@ -40,7 +42,7 @@ def schema() -> dict[str, Any]:
         "description": "Sections of options for post-training quantization, in MindSpore Lite's format.",
         "type": "object",
         "properties": sections,
-        "patternProperties": {r"^ptq_lab\.(?!mixed_bit$)": False},
+        "patternProperties": {r"^ptq_lab\.(?!(?:mixed_bit|layer_bits)$)": False},
     }
 
 
@@ -53,6 +55,21 @@ def _section(group: type[OptionGroup]) -> JsonSchema:
         "properties": {key: _option(key, declared, group.default(key)) for key, declared in options},
         "additionalProperties": group.free,
         "x-used-with": {key: list(values) for key, values in group.used_with.items()},
+    }
+
+
+def _pins() -> JsonSchema:
+    """Describe the section whose keys are names of the model."""
+    return {
+        "title": pins.SECTION,
+        "description": pins.ABOUT,
+        "type": "object",
+        "properties": {},
+        "propertyNames": {"pattern": r'^[^"\r\n\u0000]*[^"\s\u0000][^"\r\n\u0000]*$'},
+        "additionalProperties": {"description": pins.WIDTH.what, **pins.WIDTH.kind.schema(), "x-when": pins.WIDTH.when},
+        "x-keys": pins.KEYS,
+        "x-example": dict(pins.EXAMPLE),
+        "x-used-with": {key: list(values) for key, values in pins.USED_WITH.items()},
     }
 
 

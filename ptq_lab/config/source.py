@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from ptq_lab.config.finding import Key
 from ptq_lab.config.ini import IniDocument, parse_ini
 from ptq_lab.config.kinds import show
+from ptq_lab.config.layer_bits import SECTION as NAMED
 from ptq_lab.config.options import GROUPS, QuantConfig, value_of
 from ptq_lab.config.suggest import closest
 from ptq_lab.errors import ConfigError, Problem
@@ -154,30 +155,37 @@ def _from_mapping(source: Mapping[object, object]) -> Draft:
 
 
 def _from_config(config: QuantConfig) -> Draft:
-    written = []
-    for section, group in GROUPS.items():
-        for key in group.options():
-            value = value_of(config, section, key)
-            if (section, key) not in config.given and value == group.default(key):
-                continue
-            place = config.place(section, key)
-            written.append(
-                Written(
-                    section=section,
-                    key=key,
-                    value=value,
-                    is_text=False,
-                    line=place.line,
-                    column=place.column,
-                    end_column=place.end_column,
-                )
-            )
+    written = [_at_place(config, section, key, value) for section, key, value in _settings(config)]
     headers = tuple(
         Header(name=place.section, line=place.line, column=place.column, end_column=place.end_column)
         for place in config.places
         if not place.key
     )
     return Draft(source=config.source, headers=headers, written=tuple(written))
+
+
+def _settings(config: QuantConfig) -> Iterator[tuple[str, str, object]]:
+    """Yield section, key and value of everything that is given or differs from its default."""
+    for section, group in GROUPS.items():
+        for key in group.options():
+            value = value_of(config, section, key)
+            if (section, key) in config.given or value != group.default(key):
+                yield section, key, value
+    for name, bits in config.layer_bits:
+        yield NAMED, name, bits
+
+
+def _at_place(config: QuantConfig, section: str, key: str, value: object) -> Written:
+    place = config.place(section, key)
+    return Written(
+        section=section,
+        key=key,
+        value=value,
+        is_text=False,
+        line=place.line,
+        column=place.column,
+        end_column=place.end_column,
+    )
 
 
 def _read(path: Path) -> str:

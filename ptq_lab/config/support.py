@@ -9,7 +9,7 @@ from ptq_lab.errors import Problem
 
 
 def unsupported(config: QuantConfig) -> tuple[Problem, ...]:
-    """Return what a configuration asks for that is declared but does not work so far.
+    r"""Return what a configuration asks for that is declared but does not work so far.
 
     Sections that the chosen ``quant_type`` does not use are passed over, and so is everything when there is
     no ``quant_type``.
@@ -26,10 +26,11 @@ def unsupported(config: QuantConfig) -> tuple[Problem, ...]:
 
     Examples
     --------
-    >>> from ptq_lab.config.options import CommonOptions
-    >>> for problem in unsupported(QuantConfig(common=CommonOptions(quant_type="DYNAMIC_QUANT"))):
+    >>> from ptq_lab.config import load_config
+    >>> text = "[common_quant_param]\nquant_type=WEIGHT_QUANT\n[weight_quant_param]\ndequant_strategy=ON_THE_FLY\n"
+    >>> for problem in unsupported(load_config(text)):
     ...     print(problem.message)
-    DYNAMIC_QUANT is not implemented yet
+    ON_THE_FLY is not implemented yet
     """
     if config.common.quant_type is None:
         return ()

@@ -81,6 +81,7 @@ TEMPLATES: Mapping[str, Template] = MappingProxyType(
                     "time_limit_s": None,
                     "bits": None,
                 },
+                "ptq_lab.layer_bits": {},
             },
         ),
         "full": Template(

@@ -17,7 +17,7 @@ ASCEND = Preset(
         outputs=(),
         between=(),
         shared_weights=False,
-        reasons=dict.fromkeys(("ConvTranspose", "Gather", "LSTM", "GRU", "RNN"), _ONLY_TWO),
+        reasons=dict.fromkeys(("ConvTranspose", "Gather", "Slice", "LSTM", "GRU", "RNN"), _ONLY_TWO),
     ),
     left_float=(
         ("Add", _ONLY_TWO),

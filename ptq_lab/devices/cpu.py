@@ -17,6 +17,7 @@ CPU = Preset(
             "GRU": _NO_KERNEL.format("GRU"),
             "RNN": _NO_KERNEL.format("RNN"),
             "Gather": "looking up anything but rows of a matrix computes nothing in integers",
+            "Slice": "cutting out anything but rows of a matrix computes nothing in integers",
         }
     ),
     lookups=True,

@@ -15,7 +15,7 @@ KIRIN = Preset(
         layers=("Conv", "Gemm", "MatMul"),
         outputs=("Conv", "Gemm", "MatMul"),
         between=(),
-        reasons=dict.fromkeys(("ConvTranspose", "Gather", "LSTM", "GRU", "RNN"), _NOT_IN_SET),
+        reasons=dict.fromkeys(("ConvTranspose", "Gather", "Slice", "LSTM", "GRU", "RNN"), _NOT_IN_SET),
     ),
     left_float=(
         ("Add", _NOT_IN_SET),

@@ -20,6 +20,7 @@ NVGPU = Preset(
         residuals=("Add",),
         reasons={
             "Gather": "looking up rows computes nothing",
+            "Slice": "cutting rows out computes nothing",
             "LSTM": _RECURRENT,
             "GRU": _RECURRENT,
             "RNN": _RECURRENT,

@@ -140,7 +140,10 @@ class StoredWeight:
         return self._writer.weight(name, ir.tensor(along_axis(numbers, len(self._shape), axis)))
 
     def _look_up(self, table: ir.Value, lookup: ir.Node) -> ir.Value:
-        return self._writer.node(lookup.op_type, [table, *lookup.inputs[1:]], dict(lookup.attributes))
+        inputs = [table, *lookup.inputs[1:]]
+        if lookup.op_type == "Slice":  # packed codes have an axis more, so that the rows may not be counted from behind
+            inputs[3:4] = [self._writer.constant(np.array([0], np.int64))]
+        return self._writer.node(lookup.op_type, inputs, dict(lookup.attributes))
 
     def _unpack(self, parts: Sequence[ir.Value], lead: list[int], shape: Sequence[int]) -> ir.Value:
         """Return codes of the given shape, at the top of an int8 (above 8 bits: of a word, as float32)."""

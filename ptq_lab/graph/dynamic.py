@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import onnx_ir as ir
@@ -10,6 +10,7 @@ import onnx_ir as ir
 from ptq_lab.errors import Problem
 from ptq_lab.graph.lookups import LOOKUPS
 from ptq_lab.graph.model import Model, constant, is_float
+from ptq_lab.graph.operators import OPERATORS
 from ptq_lab.graph.placement import Layer, Place, Placement
 from ptq_lab.graph.skip import match_nodes
 from ptq_lab.graph.targets import Rules, Skip, Target, find_targets, weight_of
@@ -38,12 +39,15 @@ class DynamicLayer:
         The activations that are quantized at run time: one, or both operands.
     weight : str
         The constant operand; empty if both are activations.
+    axis : int
+        Axis of the weight, as it is stored, along which this product's output channels lie.
     """
 
     node: str
     op_type: str
     sources: tuple[str, ...]
     weight: str = ""
+    axis: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,12 +78,12 @@ def find_dynamic(model: Model, skip: tuple[str, ...] = (), *, pairs: bool) -> Dy
     skips = list(found.skips)
     for target in found.targets:
         users = [nodes[name] for name in target.nodes]
-        reason = next(filter(None, (_why_float(node, target) for node in users)), "")
+        reason = _first_reason(users, target)
         if reason:
             skips.append(_skip(target, reason))
             continue
         weights.append(target)
-        layers.update({node.name or "": _layer(node, target.tensor) for node in users if node.op_type in PRODUCTS})
+        layers.update({node.name or "": _layer(node, target) for node in users if node.op_type in PRODUCTS})
     matched = match_nodes(skip, ((name, node.op_type) for name, node in nodes.items())).nodes
     for node in _products_of_activations(nodes.values()):
         setting = f"skip_quant_node={matched[node.name or '']}" if node.name in matched else ""
@@ -127,6 +131,15 @@ def _reads_directly(node: ir.Node, target: Target) -> bool:
     return plain and node.attributes.get_int("transA", 0) == 0
 
 
+def _first_reason(users: Sequence[ir.Node], target: Target) -> str:
+    """Return why one of the nodes that use a weight cannot take codes, which leaves it float for all; or nothing."""
+    for node in users:
+        reason = _why_float(node, target)
+        if reason:
+            return reason if node is users[0] else f"{node.name} uses it as well: {reason}"
+    return ""
+
+
 def _why_float(node: ir.Node, target: Target) -> str:
     """Return why a node cannot take a weight as codes, or nothing."""
     if node.op_type in LOOKUPS and target.by_row:
@@ -159,14 +172,23 @@ def _is_plain(value: ir.Value) -> bool:
     return value.dtype in (None, ir.DataType.FLOAT) and not (tensor is not None and is_float(tensor))
 
 
-def _layer(node: ir.Node, weight: str = "") -> DynamicLayer:
-    operands = node.inputs[:1] if weight else node.inputs[:2]
+def _layer(node: ir.Node, target: Target | None = None) -> DynamicLayer:
+    operands = node.inputs[:2] if target is None else node.inputs[:1]
     return DynamicLayer(
         node=node.name or "",
         op_type=node.op_type,
         sources=tuple(value.name or "" for value in operands if value is not None),
-        weight=weight,
+        weight="" if target is None else target.tensor,
+        axis=0 if target is None else _channel_axis(node, target.shape),
     )
+
+
+def _channel_axis(node: ir.Node, shape: tuple[int, ...]) -> int:
+    """Return the axis of a weight that becomes the last of the product."""
+    right = node.inputs[1]
+    assert right is not None  # a product has two operands
+    order = weight_of(right)[1] or tuple(range(len(shape)))
+    return order[OPERATORS[node.op_type].axis(node, 1, tuple(shape[axis] for axis in order))]
 
 
 def _skip(target: Target, reason: str) -> Skip:

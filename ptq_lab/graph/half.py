@@ -64,6 +64,7 @@ def store_half(model: Model) -> tuple[Model, Halved]:
         del graph.initializers[name]
         writer.before = next(iter(graph), None)
         widened = writer.node("Cast", [writer.weight(f"{name}.half", ir.tensor(half))], {"to": ir.DataType.FLOAT})
+        value.const_value = None  # the caller's model shares it, and it would lose its name as well
         value.name, widened.name = None, name
         value.replace_all_uses_with(widened)
         saved, worst, count = saved + half.nbytes, max(worst, float(error)), count + 1

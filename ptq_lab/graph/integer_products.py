@@ -3,7 +3,8 @@
 Two forms. With one scale per tensor it is ``DynamicQuantizeLinear -> MatMulInteger -> Cast -> Mul``, which onnxruntime
 fuses. With one scale per row the rows are quantized by ``QuantizeLinear`` along axis 0, and the sums come back through
 a ``DequantizeLinear`` of int32 along axis 0. The obvious ``Cast -> Mul`` would be fused there too, with a bias that
-follows added *before* the scale of its row, which is wrong (seen in onnxruntime 1.32).
+follows added *before* the scale of its row, which is wrong (seen in onnxruntime 1.32). It does the same with the scales
+of the columns where the weight has batch axes, so that a ``DequantizeLinear`` takes the sums there as well.
 """
 
 from __future__ import annotations
@@ -18,10 +19,10 @@ from numpy.typing import NDArray
 from ptq_lab.graph.decode import GraphWriter, StoredWeight
 from ptq_lab.graph.dynamic import DynamicLayer
 from ptq_lab.graph.fold import drop_unused
-from ptq_lab.graph.lookups import LOOKUPS
+from ptq_lab.graph.lookups import row_lookups
 from ptq_lab.graph.model import Model, constant, constants
 from ptq_lab.graph.opset import raise_opset
-from ptq_lab.graph.rewrite import replace_lookup, take_place
+from ptq_lab.graph.rewrite import replace_lookup, replace_whole, take_place
 from ptq_lab.graph.targets import weight_of
 from ptq_lab.numerics import QuantizedWeight
 
@@ -71,6 +72,9 @@ def insert_products(
             product = _of_activations(write, node, activations)
         take_place(graph, node, _with_bias(write, node, product))
     _remove_unread(graph)
+    for name, codes in stored.items():
+        _serve_the_rest(graph, write, holders[name], codes)
+    drop_unused(graph)
     return quantized
 
 
@@ -94,6 +98,8 @@ class _Tensors:
         """Return an activation times a weight."""
         codes, step, zero_point = self._quantize(left)
         sums = self._write.node("MatMulInteger", [codes, weight.codes, zero_point])
+        if len(weight.shape) > 2 and weight.scale.ndim:
+            return _dequantized(self._write, sums, step, weight.scale)
         return self._scaled(sums, step, self._write.constant(weight.scale))
 
     def times_activation(self, left: ir.Value, right: ir.Value) -> ir.Value:
@@ -127,7 +133,7 @@ class _Rows:
         codes, steps = self._quantize(left)
         if len(weight.shape) == 2:
             sums = self._write.node("MatMulInteger", [codes, weight.codes, self._middle])
-            product = self._scaled(sums, steps, weight.scale)
+            product = _dequantized(self._write, sums, steps, weight.scale, axis=0)
             columns = self._write.constant(np.array(weight.shape[-1:], np.int64))
             return product if _is_matrix(left) else self._reshape(product, self._leading(left), columns)
         rows = self._write.node("Reshape", [codes, self._shape(left)], {"allowzero": 1})
@@ -136,7 +142,8 @@ class _Rows:
         steps = self._reshape(steps, self._leading(left), one)
         steps = self._write.node("Expand", [steps, self._joined(self._leading(sums), one)])
         steps = self._write.node("Reshape", [steps, self._write.constant(np.array([-1], np.int64))])
-        product = self._scaled(self._write.node("Flatten", [sums], {"axis": -1}), steps, weight.scale)
+        flat = self._write.node("Flatten", [sums], {"axis": -1})
+        product = _dequantized(self._write, flat, steps, weight.scale, axis=0)
         return self._write.node("Reshape", [product, self._shape(sums)], {"allowzero": 1})
 
     def _quantize(self, value: ir.Value) -> tuple[ir.Value, ir.Value]:
@@ -157,13 +164,6 @@ class _Rows:
         last = self._write.constant(np.array([-1], np.int64))
         return self._write.node("ReduceMax", [rows, last], {"keepdims": 0})
 
-    def _scaled(self, sums: ir.Value, steps: ir.Value, scale: NDArray[np.float32]) -> ir.Value:
-        """Scale rows, then columns; the largest column scale goes first, so that nothing overflows on the way."""
-        largest = scale.max()
-        steps = self._write.node("Mul", [steps, self._write.constant(np.asarray(largest))])
-        numbers = self._write.node("DequantizeLinear", [sums, steps], {"axis": 0})
-        return numbers if scale.ndim == 0 else self._write.node("Mul", [numbers, self._write.constant(scale / largest)])
-
     def _shape(self, value: ir.Value) -> ir.Value:
         return self._write.node("Shape", [value])
 
@@ -179,15 +179,38 @@ class _Rows:
         return self._write.node("Reshape", [value, self._joined(*shapes)], {"allowzero": 1})
 
 
+def _dequantized(
+    write: GraphWriter, sums: ir.Value, steps: ir.Value, scale: NDArray[np.float32], *, axis: int | None = None
+) -> ir.Value:
+    """Scale rows (or all), then columns; the largest column scale goes first, so that nothing overflows on the way."""
+    largest = np.asarray(scale if scale.ndim == 0 else np.abs(scale).max() or np.float32(1))  # 0 as alpha is
+    steps = write.node("Mul", [steps, write.constant(largest)])
+    numbers = write.node("DequantizeLinear", [sums, steps], {} if axis is None else {"axis": axis})
+    return numbers if scale.ndim == 0 else write.node("Mul", [numbers, write.constant(scale / largest)])
+
+
 def _store(graph: ir.Graph, write: GraphWriter, holder: ir.Value, weight: QuantizedWeight) -> StoredWeight:
     """Store a weight, and replace the lookups of its rows."""
     tensor = constant(holder)
     assert tensor is not None  # constants() returns nothing else
-    lookups = [use.node for use in holder.uses() if use.node.op_type in LOOKUPS]
+    lookups = row_lookups(graph, holder)
     stored = StoredWeight(write, holder.name or "", weight, by_row=bool(lookups))
     for node in lookups:
         replace_lookup(graph, write, node, stored, tensor.dtype)
     return stored
+
+
+def _serve_the_rest(graph: ir.Graph, write: GraphWriter, holder: ir.Value, stored: StoredWeight) -> None:
+    """Decode a weight for those who read it otherwise, such as a subgraph, so that it is not stored twice."""
+    if not holder.uses():
+        return
+    tensor, producer = constant(holder), holder.producer()
+    assert tensor is not None  # constants() returns nothing else
+    if producer is None:
+        del graph.initializers[holder.name or ""]
+    replace_whole(graph, write, holder, stored, tensor.dtype)
+    if producer is not None:
+        graph.remove(producer, safe=True)
 
 
 def _operand(write: GraphWriter, node: ir.Node, stored: StoredWeight, weight: QuantizedWeight) -> _Weight:
@@ -244,4 +267,3 @@ def _remove_unread(graph: ir.Graph) -> None:
         read = any(value.uses() or value.is_graph_output() for value in node.outputs)
         if node.op_type in ("Constant", "Identity", "Transpose") and not read:
             graph.remove(node, safe=True)
-    drop_unused(graph)

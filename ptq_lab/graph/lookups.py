@@ -28,6 +28,19 @@ def looks_up_rows(node: ir.Node) -> bool:
     return _sliced_axes(node) in ((0,), (-2,))
 
 
+def row_lookups(graph: ir.Graph, holder: ir.Value) -> list[ir.Node]:
+    """Return the nodes of a graph, its subgraphs aside, that look up rows of a table, themselves or by an Identity."""
+    found = []
+    for node, index in holder.uses():
+        if node.graph is not graph:
+            continue
+        if node.op_type == "Identity":
+            found += row_lookups(graph, node.outputs[0])
+        elif index == 0 and looks_up_rows(node):
+            found.append(node)
+    return found
+
+
 def rank_of_lookup(node: ir.Node) -> int:
     """Return how many axes take the place of the table's rows."""
     indices = node.inputs[1]

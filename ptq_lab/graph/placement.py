@@ -19,6 +19,7 @@ from ptq_lab.graph.absorbed import behind_activation as behind_activation
 from ptq_lab.graph.absorbed import clip_bounds as clip_bounds
 from ptq_lab.graph.absorbed import is_ceiling
 from ptq_lab.graph.flow import BETWEEN, MOVES, ONE_GRID, SAME_GRID, TAKES_CONSTANTS, Flow
+from ptq_lab.graph.lookups import looks_up_rows
 from ptq_lab.graph.model import Model, constant, float32, is_float, shape_of
 from ptq_lab.graph.operators import OPERATORS
 from ptq_lab.graph.targets import Skip
@@ -171,6 +172,8 @@ class _Placing:
             return
         if node.op_type not in self.flow.layers and not is_float(tensor):
             return  # sizes that are looked up
+        if node.op_type == "Slice" and not looks_up_rows(node):
+            return  # a constant, but no table
         shape = shape_of(tensor)
         reason, setting = self._why_float(node, tensor, shape)
         if reason:

@@ -8,7 +8,7 @@ import onnx_ir as ir
 
 from ptq_lab.errors import PlanError
 from ptq_lab.graph.decode import GraphWriter, StoredWeight
-from ptq_lab.graph.lookups import LOOKUPS
+from ptq_lab.graph.lookups import row_lookups
 from ptq_lab.graph.model import Model, constant, constants
 from ptq_lab.graph.opset import onnxruntime_for, raise_opset
 
@@ -82,20 +82,15 @@ def _replace(graph: ir.Graph, writer: GraphWriter, holder: ir.Value, entry: Tens
     assert entry.weight is not None  # checked by the caller
     original = constant(holder)
     assert original is not None  # constants() returns nothing else
-    users = [use.node for use in holder.uses()]
     name, producer = holder.name or "", holder.producer()
+    lookups = row_lookups(graph, holder) if entry.by_row else []
     if producer is None:
         del graph.initializers[name]
     stored = StoredWeight(writer, name, entry.weight, by_row=entry.by_row)
-    lookups = [node for node in users if entry.by_row and node.op_type in LOOKUPS and node.graph is graph]
     for node in lookups:
         replace_lookup(graph, writer, node, stored, original.dtype)
-    if len(lookups) < len(users):
-        writer.before = _first(graph)
-        decoded = _as_type(writer, stored.decode(), original.dtype)
-        holder.name = None
-        decoded.name = name
-        holder.replace_all_uses_with(decoded)
+    if holder.uses():
+        replace_whole(graph, writer, holder, stored, original.dtype)
     if producer is not None:
         graph.remove(producer, safe=True)
 
@@ -106,6 +101,18 @@ def replace_lookup(
     """Let a node look up codes, and decode only the rows it finds."""
     writer.before = node
     take_place(graph, node, _as_type(writer, stored.decode_rows(node), dtype))
+
+
+def replace_whole(
+    graph: ir.Graph, writer: GraphWriter, holder: ir.Value, stored: StoredWeight, dtype: ir.DataType
+) -> None:
+    """Give all who read a weight, subgraphs too, the whole of it decoded, under its name."""
+    writer.before = _first(graph)
+    decoded = _as_type(writer, stored.decode(), dtype)
+    name = holder.name
+    holder.const_value = None  # the caller's model shares it, and it would lose its name as well
+    holder.name, decoded.name = None, name
+    holder.replace_all_uses_with(decoded)
 
 
 def take_place(graph: ir.Graph, node: ir.Node, value: ir.Value) -> None:

@@ -152,7 +152,7 @@ def _collect(graph: ir.Graph) -> tuple[dict[ir.Value, list[_Use]], list[Skip]]:
     listed: set[ir.Value] = set()
     for node in graph:
         operator = _operator(node)
-        if operator is None or (node.op_type == "Slice" and not looks_up_rows(node)):
+        if operator is None:
             skips.extend(_unknown(node, listed))
             continue
         for index in operator.weights:
@@ -290,7 +290,9 @@ def _serves_known(value: ir.Value, graph: ir.Graph | ir.Function | None) -> bool
 
 
 def _operator(node: ir.Node) -> Operator | None:
-    return OPERATORS.get(node.op_type) if node.domain in ("", "ai.onnx") else None
+    if node.domain not in ("", "ai.onnx") or (node.op_type == "Slice" and not looks_up_rows(node)):
+        return None
+    return OPERATORS.get(node.op_type)
 
 
 def _skip(node: ir.Node, tensor: str | None, shape: tuple[int, ...], size: int, reason: str, setting: str = "") -> Skip:

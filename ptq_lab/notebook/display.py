@@ -37,8 +37,8 @@ from ptq_lab.report.text import render_text
 
 if TYPE_CHECKING:
     from ptq_lab.demo import Demo
-    from ptq_lab.pipeline import QuantResult
     from ptq_lab.plan import QuantPlan
+    from ptq_lab.result import QuantResult
 
 Bundle = dict[str, Any]
 PLOTLY = "application/vnd.plotly.v1+json"
@@ -149,8 +149,8 @@ def _formatters(shell: InteractiveShell) -> dict[str, Any]:
 
 def _bundles() -> dict[type, Callable[[Any], Bundle]]:
     from ptq_lab.demo import Demo
-    from ptq_lab.pipeline import QuantResult
     from ptq_lab.plan import QuantPlan
+    from ptq_lab.result import QuantResult
 
     return {Report: report_bundle, QuantResult: result_bundle, QuantPlan: plan_bundle, Demo: demo_bundle}
 

@@ -8,6 +8,7 @@ counting their lower halves finds the quartile itself, exactly.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -76,7 +77,7 @@ def describe(values: NDArray[Any], *, every: int = 1) -> Description:
     low, high = float(x.min()), float(x.max())
     mean, variance = _moments(x, low, high)
     q1, median, q3 = (math.nan,) * 3 if math.isnan(low) else quartiles(x[::every])
-    sparsity = 1.0 - np.count_nonzero(x) / x.size
+    sparsity = (x.size - int(np.count_nonzero(x))) / x.size
     return Description(
         size=x.size, low=low, q1=q1, median=median, q3=q3, high=high, mean=mean, variance=variance, sparsity=sparsity
     )
@@ -130,26 +131,47 @@ def quartiles(values: NDArray[np.float32]) -> tuple[float, float, float]:
         ordered = np.sort(values)
         q1, median, q3 = (float(ordered[rank]) + 0.0 for rank in ranks)
         return q1, median, q3
+    zeros = size - int(np.count_nonzero(values))
+    if zeros * 8 < size:
+        q1, median, q3 = _select(values, ranks)
+        return q1, median, q3
+    others = values[values != 0]  # many equal values are slow to count
+    below = int(np.count_nonzero(others < 0))
+    wanted = [rank if rank < below else rank - zeros for rank in ranks if not below <= rank < below + zeros]
+    found = iter(_select(others, wanted) if wanted else ())
+    q1, median, q3 = (0.0 if below <= rank < below + zeros else next(found) for rank in ranks)
+    return q1, median, q3
+
+
+def _select(values: NDArray[np.float32], ranks: Sequence[int]) -> list[float]:
+    """Return elements of the sorted values."""
     words = np.ascontiguousarray(values).view(np.uint16)
     upper, lower = words[_UPPER::2], words[1 - _UPPER :: 2]
     counts = np.bincount(upper, minlength=_HALF)
-    order = np.concatenate([np.arange(_HALF - 1, _HALF // 2 - 1, -1), np.arange(_HALF // 2)])  # negative ones first
-    ends = np.cumsum(counts[order])
-    found: dict[int, tuple[NDArray[np.intp], bool]] = {}
+    below_zero = int(counts[_HALF // 2 :].sum())
+    found: dict[int, NDArray[np.intp]] = {}
     result = []
     for rank in ranks:
-        place = int(np.searchsorted(ends, rank, side="right"))
-        half = int(order[place])
+        negative = rank < below_zero
+        signed = counts[_HALF // 2 :][::-1] if negative else counts[: _HALF // 2]
+        place, rest = _place(signed, rank if negative else rank - below_zero)
+        half = _HALF - 1 - place if negative else place
         if half not in found:
-            inside = np.bincount(lower[upper == half], minlength=_HALF)
-            negative = half >= _HALF // 2
-            found[half] = np.cumsum(inside[::-1] if negative else inside), negative
-        sums, negative = found[half]
-        before = int(ends[place - 1]) if place else 0
-        low_half = int(np.searchsorted(sums, rank - before, side="right"))
-        bits = (half << 16) | (_HALF - 1 - low_half if negative else low_half)
+            found[half] = np.bincount(lower[upper == half], minlength=_HALF)
+        place, _ = _place(found[half][::-1] if negative else found[half], rest)
+        bits = (half << 16) | (_HALF - 1 - place if negative else place)
         result.append(float(np.array(bits, np.uint32).view(np.float32)) + 0.0)  # + 0.0: no minus zero
-    return result[0], result[1], result[2]
+    return result
+
+
+def _place(counts: NDArray[np.intp], rank: int) -> tuple[int, int]:
+    """Return which bin holds the element of a rank, and its rank in there; bins are added up 256 at a time first."""
+    groups = np.cumsum(counts.reshape(-1, 256).sum(axis=1))
+    group = int(np.searchsorted(groups, rank, side="right"))
+    rank -= int(groups[group - 1]) if group else 0
+    ends = np.cumsum(counts[256 * group : 256 * (group + 1)])
+    place = int(np.searchsorted(ends, rank, side="right"))
+    return 256 * group + place, rank - (int(ends[place - 1]) if place else 0)
 
 
 def product_sum(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:

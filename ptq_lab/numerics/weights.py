@@ -138,7 +138,12 @@ def quantize_weight(values: Float32, *, bits: int, axis: int | None, correct: bo
 
 
 def quantize_symmetric(
-    values: Float32, *, axis: int | None, bits: int = 8, smallest: Float32 | None = None
+    values: Float32,
+    *,
+    axis: int | None,
+    bits: int = 8,
+    smallest: Float32 | None = None,
+    factor: Float32 | None = None,
 ) -> QuantizedWeight:
     """Quantize a weight on a symmetric, narrow grid with zero point 0, as integer kernels want it.
 
@@ -151,6 +156,8 @@ def quantize_symmetric(
         Codes in ``-(2**(bits-1)-1) .. 2**(bits-1)-1``.
     smallest : ndarray of float32, optional
         No scale is below these, shape (C,) or ().
+    factor : ndarray of float32, optional
+        What to multiply the scales by that just reach the largest values, shape (C,) or (); below 1 it cuts those off.
 
     Raises
     ------
@@ -168,8 +175,9 @@ def quantize_symmetric(
         raise ValueError("the values contain NaN or infinity")
     limit = 2 ** (bits - 1) - 1
     scale = np.maximum(np.asarray(reach / limit, np.float32), np.finfo(np.float32).tiny)
+    scale = scale if factor is None else scale * factor
     scale = scale if smallest is None else np.maximum(scale, smallest)
-    codes = _nearest_steps(values, along_axis(scale, values.ndim, axis), np.dtype(np.int8 if bits <= 8 else np.int16))
+    codes = _nearest_steps(values, along_axis(scale, values.ndim, axis), limit)
     return QuantizedWeight(
         codes=codes,
         bits=bits,
@@ -183,14 +191,14 @@ def quantize_symmetric(
     )
 
 
-def _nearest_steps(values: Float32, scale: Float32, dtype: np.dtype[Any]) -> NDArray[Any]:
+def _nearest_steps(values: Float32, scale: Float32, limit: int) -> NDArray[Any]:
     """Round values to whole steps, in blocks of rows that stay in the cache."""
-    codes = np.empty(values.shape, dtype)
+    codes = np.empty(values.shape, np.int8 if limit < 128 else np.int16)
     rows = max(1, _BLOCK // max(1, values[:1].size))
     for start in range(0, len(values), rows):
         part = slice(start, start + rows)
         steps = values[part] / (scale[part] if scale.ndim and len(scale) > 1 else scale)
-        codes[part] = np.rint(steps, out=steps)
+        codes[part] = np.clip(np.rint(steps, out=steps), -limit, limit, out=steps)
     return codes
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,6 +63,43 @@ def window_sums(values: NDArray[np.float32], window: Window) -> tuple[NDArray[np
         count *= steps
         sums = _along(sums, size, axis, steps, window)
     return sums.sum(axis=1, dtype=np.float64), count
+
+
+def window_rows(values: NDArray[np.float32], window: Window, most: int) -> NDArray[np.float32]:
+    """Return what a kernel sees, at positions spread evenly over the input.
+
+    Parameters
+    ----------
+    values : ndarray of float32, shape (N, C, spatial...)
+        Real values; outside lies zero.
+    window : Window
+    most : int
+        About how many positions are taken of each of the N.
+
+    Returns
+    -------
+    ndarray of float32, shape (groups, N * positions, C / groups * kernel)
+
+    Examples
+    --------
+    >>> window = Window(kernel=(2,), strides=(2,), dilations=(1,), pads_begin=(0,), pads_end=(0,))
+    >>> window_rows(np.arange(4, dtype=np.float32).reshape(1, 1, 4), window, 9).tolist()
+    [[[0.0, 1.0], [2.0, 3.0]]]
+    """
+    count, channels, *sizes = values.shape
+    steps = [output_size(size, axis, window) for axis, size in enumerate(sizes)]
+    total = int(np.prod(steps))
+    stride = max(1, total // most)
+    taken = np.unravel_index(np.arange(stride // 2, total, stride), steps)
+    padded = np.pad(values, [(0, 0), (0, 0), *zip(window.pads_begin, window.pads_end, strict=True)])
+    reach = [dilation * (size - 1) + 1 for size, dilation in zip(window.kernel, window.dilations, strict=True)]
+    seen = np.lib.stride_tricks.sliding_window_view(padded, reach, axis=tuple(range(2, values.ndim)))
+    starts = [place * stride for place, stride in zip(taken, window.strides, strict=True)]
+    positions: Any = (slice(None), slice(None), *starts)
+    inside: Any = (..., *(slice(None, None, dilation) for dilation in window.dilations))
+    rows = seen[positions][inside]
+    rows = rows.reshape(count, window.groups, channels // window.groups, len(taken[0]), -1)
+    return np.ascontiguousarray(rows.transpose(1, 0, 3, 2, 4)).reshape(window.groups, count * len(taken[0]), -1)
 
 
 def output_size(size: int, axis: int, window: Window) -> int:

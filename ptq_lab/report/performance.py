@@ -17,6 +17,7 @@ from ptq_lab.report.rows import PerformanceRow
 from ptq_lab.report.tables import Table
 from ptq_lab.runtime import Feeds, Sessions
 
+_PROBE = Path(__file__).parents[1] / "probe.py"
 _PATIENCE = 600  # seconds that a model may take to load and to run once
 
 
@@ -87,7 +88,7 @@ def memory_of(models: Sequence[Model], feeds: Feeds) -> list[int | None]:
 
 
 def _probe(model: Path, sample: Path) -> int | None:
-    command = [sys.executable, "-m", "ptq_lab.probe", str(model), str(sample)]
+    command = [sys.executable, "-P", str(_PROBE), str(model), str(sample)]  # the package need not be installed
     try:
         done = subprocess.run(command, capture_output=True, check=True, text=True, timeout=_PATIENCE)
         return int(done.stdout)

@@ -131,3 +131,32 @@ class ProductRow:
     low: float | None = None
     high: float | None = None
     sqnr_db: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ErrorRow:
+    """How far the output of one quantized layer is from the float one.
+
+    Attributes
+    ----------
+    node, op_type, tensor : str
+        The layer, and the tensor it makes.
+    isolated_cosine, isolated_sqnr_db : float or None
+        With only this layer quantized; ``None`` if it was never reached.
+    accumulated_cosine, accumulated_sqnr_db : float or None
+        With everything before it quantized as well.
+    channel_error : float or None
+        Isolated error power over signal power, averaged over channels: it sees what is lost in small ones.
+    shift_share : float or None
+        Share of the isolated error's power that is the same for a whole channel, so that a bias would remove it.
+    """
+
+    node: str
+    op_type: str
+    tensor: str
+    isolated_cosine: float | None
+    isolated_sqnr_db: float | None
+    accumulated_cosine: float | None
+    accumulated_sqnr_db: float | None
+    channel_error: float | None = None
+    shift_share: float | None = None

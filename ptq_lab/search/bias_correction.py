@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from ptq_lab.graph import Model
 from ptq_lab.graph.added_bias import added_bias, set_added_bias
-from ptq_lab.graph.placement import Layer
+from ptq_lab.graph.placement import Layer, Placement
 from ptq_lab.graph.qdq import Grid, bias_codes, bias_name, codes_name, insert_qdq
 from ptq_lab.graph.segment import cut_segment
 from ptq_lab.graph.stages import Stage, plan_stages
@@ -62,7 +62,7 @@ def correct_biases(
     """
     assert plan.placement is not None  # an integer plan has one
     nodes = {node.name or "": node for node in model.graph}
-    first = _first_biases(plan.placement.layers, nodes)
+    first = _first_biases(plan.placement, nodes)
     biases = {**first, **plan.biases}
     layers = [layer for layer in plan.placement.layers if layer.node in first]
     wanted = _float_means(model, layers, nodes, samples)
@@ -83,12 +83,18 @@ def correct_biases(
     return replace(plan, biases=biases)
 
 
-def _first_biases(layers: Sequence[Layer], nodes: Mapping[str, ir.Node]) -> dict[str, Bias]:
-    """Return a bias for every layer that can take one; plans know those that Conv and Gemm have."""
+def _first_biases(placement: Placement, nodes: Mapping[str, ir.Node]) -> dict[str, Bias]:
+    """Return a bias for every layer that can take one; plans know those that Conv and Gemm have.
+
+    A MatMul takes one through the Add behind it, unless codes stand between the two.
+    """
+    coded = {place.tensor for place in placement.places}
     biases = {}
-    for layer in layers:
-        zeros = np.zeros(layer.shape[layer.axis], np.float32)
-        bias = added_bias(nodes[layer.node]) if layer.op_type == "MatMul" else zeros
+    for layer in placement.layers:
+        bias: Bias | None = np.zeros(layer.shape[layer.axis], np.float32)
+        if layer.op_type == "MatMul":
+            product = nodes[layer.node].outputs[0].name
+            bias = None if product in coded else added_bias(nodes[layer.node])
         if bias is not None:
             biases[layer.node] = bias
     return biases

@@ -24,9 +24,9 @@ from ptq_lab.graph.placement import Layer
 from ptq_lab.graph.scaling import divide_features
 from ptq_lab.int8 import Int8Settings, apply_int8, make_int8_plan, round_int8
 from ptq_lab.numerics import TensorStatistics
-from ptq_lab.numerics.similarity import cosine
 from ptq_lab.progress import Progress, Step, silent
-from ptq_lab.runtime import CPU, Feeds, open_session, run_session
+from ptq_lab.runtime import CPU, Feeds
+from ptq_lab.search.judging import output_error, outputs_of
 
 Write = Callable[[Model, Placement, Mapping[str, TensorStatistics]], Model]  # float model -> quantized
 
@@ -284,28 +284,12 @@ def _write_static(
 
 def _compare(candidates: _Candidates, judges: Sequence[Feeds], progress: Progress) -> dict[float | None, float]:
     """Return the error of the quantized model's output for every strength, and for none."""
-    wanted = _outputs(candidates.model, judges)
+    wanted = outputs_of(candidates.model, judges)
     errors: dict[float | None, float] = {}
     for index, alpha in enumerate((None, *ALPHAS)):
-        errors[alpha] = _error(wanted, _outputs(candidates.quantized(alpha), judges))
+        errors[alpha] = output_error(wanted, outputs_of(candidates.quantized(alpha), judges))
         progress(Step("choose smoothing", index + 1, len(ALPHAS) + 1, "none" if alpha is None else f"alpha {alpha:g}"))
     return errors
-
-
-def _outputs(model: Model, samples: Sequence[Feeds]) -> list[dict[str, NDArray[Any]]]:
-    session = open_session(model)
-    return [run_session(session, feeds) for feeds in samples]
-
-
-def _error(wanted: Sequence[Mapping[str, NDArray[Any]]], got: Sequence[Mapping[str, NDArray[Any]]]) -> float:
-    """Return 1 - cosine, averaged over samples and float outputs."""
-    errors = [
-        1.0 - cosine(value, there[name])
-        for here, there in zip(wanted, got, strict=True)
-        for name, value in here.items()
-        if np.issubdtype(value.dtype, np.floating)
-    ]
-    return float(np.mean(errors)) if errors else 0.0
 
 
 def _scaled(extent: FeatureExtent, divisor: NDArray[np.float64] | None) -> TensorStatistics:

@@ -23,8 +23,8 @@ from ptq_lab.calibration.recall import Calibrator, pack, unpack
 from ptq_lab.errors import InferenceError
 from ptq_lab.graph import Model, load_model, save_model
 from ptq_lab.numerics import Histogram, TensorStatistics
-from ptq_lab.pipeline import QuantResult
 from ptq_lab.progress import Step
+from ptq_lab.result import QuantResult
 from ptq_lab.search import smooth
 from tests import models
 from tests.models import node

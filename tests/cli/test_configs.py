@@ -42,9 +42,19 @@ def test_patterns_are_checked_against_a_model(run: Run, digits: Demo, tmp_path: 
     assert "'classifier/Gem' matches no node; the nearest name is classifier/Gemm (warning)" in said.out
 
 
+def test_a_pinned_layer_that_the_model_does_not_have_is_said(run: Run, digits: Demo, tmp_path: Path) -> None:
+    path = tmp_path / "pins.cfg"
+    path.write_text("[common_quant_param]\nquant_type=WEIGHT_QUANT\n[ptq_lab.layer_bits]\nclassifier/Gem=4\n")
+    said = run("check", path, "--modelFile", digits.model_path)
+    assert said.code == 0
+    assert "classifier/Gem: matches no node and no weight; the nearest names are classifier/Gemm" in said.out
+
+
 def test_what_is_not_implemented_is_said_before_it_is_run(run: Run, tmp_path: Path) -> None:
     path = tmp_path / "full.cfg"
-    path.write_text("[common_quant_param]\nquant_type=DYNAMIC_QUANT\n")
+    path.write_text(
+        "[common_quant_param]\nquant_type=WEIGHT_QUANT\n[weight_quant_param]\ndequant_strategy=ON_THE_FLY\n"
+    )
     said = run("check", path)
     assert said.code == 2
     assert "not implemented yet" in said.out

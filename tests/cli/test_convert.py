@@ -49,6 +49,14 @@ def test_set_changes_single_options_with_and_without_a_file(run: Run, digits: De
     assert json.loads(alone.out)["summary"]["bits"] == 8
 
 
+def test_set_pins_a_layer_whose_name_has_dots_and_equals_signs(run: Run, digits: Demo, eight_bits: Path) -> None:
+    pins = ("--set", "ptq_lab.layer_bits.re:^classifier(?=/).*=3", "--set", "ptq_lab.layer_bits.no.such=2")
+    said = run(*arguments(digits, eight_bits), *pins, "--json")
+    record = json.loads(said.out)
+    assert {row["bits"] for row in record["layers"] if row["node"].startswith("classifier")} == {3}
+    assert any("no.such: matches no node" in note for note in record["summary"]["notes"])
+
+
 def test_a_failed_gate_exits_3_and_the_model_is_written(
     run: Run, digits: Demo, eight_bits: Path, tmp_path: Path
 ) -> None:
@@ -163,3 +171,27 @@ def test_weights_of_the_written_model_are_close(run: Run, digits: Demo, eight_bi
     wanted = onnxruntime.InferenceSession(digits.model_path).run(None, feeds)[0]
     got = onnxruntime.InferenceSession(tmp_path / "small.onnx").run(None, feeds)[0]
     assert np.abs(got - wanted).max() < 0.1 * np.abs(wanted).max()
+
+
+def test_a_transformer_is_quantized_dynamically_with_its_costs_measured(run: Run, tmp_path: Path) -> None:
+    from ptq_lab import demo
+
+    words = demo.load("digits_transformer")
+    chosen = ["--set", "common_quant_param.quant_type=DYNAMIC_QUANT", "--set", "ptq_lab.performance=full"]
+    said = run("convert", f"--modelFile={words.model_path}", "--outputFile=q.onnx", *chosen, "--json")
+    assert said.code == 0
+    report = json.loads(said.out)
+    assert report["summary"]["products"] == 17
+    assert [row["memory"] is not None for row in report["performance"]] == [True] * 4
+    onnx.checker.check_model(onnx.load(tmp_path / "q.onnx"))
+
+
+def test_an_old_habit_of_half_precision_is_refused_for_dynamic_quantization(run: Run, tmp_path: Path) -> None:
+    from ptq_lab import demo
+
+    model = demo.load("digits_transformer").model_path
+    kind = ["--set", "common_quant_param.quant_type=DYNAMIC_QUANT"]
+    said = run("convert", f"--modelFile={model}", "--outputFile=q.onnx", *kind, "--fp16=on")
+    assert said.code == 2
+    assert "does not go together with fp16" in said.err
+    assert not (tmp_path / "q.onnx").exists()

@@ -289,20 +289,28 @@ UNSUPPORTED = {
     ),
     "nothing to do": ("[full_quant_param]\nsmooth_alpha=0.1\n[ptq_lab]\neffort=best\n", []),
     "full": ("[common_quant_param]\nquant_type=FULL_QUANT\n", []),
-    "dynamic": ("[common_quant_param]\nquant_type=DYNAMIC_QUANT\n", ["quant_type"]),
-    "mixed bits": (WEIGHT + "bit_num=0\n", ["bit_num"]),
-    "auto_tune": (
-        WEIGHT + "bit_num=0\n[mixed_bit_weight_quant_param]\nauto_tune=true\n",
-        ["bit_num", "auto_tune"],
+    "dynamic": ("[common_quant_param]\nquant_type=DYNAMIC_QUANT\n", []),
+    "dynamic and ours": (
+        "[common_quant_param]\nquant_type=DYNAMIC_QUANT\n[dynamic_quant_param]\nquant_strategy=ACWL\n"
+        "[ptq_lab]\ndynamic_strategy=ACWC\nperformance=full\n",
+        [],
     ),
-    "budget": (WEIGHT + "[ptq_lab.mixed_bit]\naverage_bits=4\ntime_limit_s=3\n", ["average_bits", "time_limit_s"]),
+    "dynamic and reports": ("[common_quant_param]\nquant_type=DYNAMIC_QUANT\ndebug_info_save_path=d\n", []),
+    "mixed bits": (WEIGHT + "bit_num=0\n", []),
+    "auto_tune": (WEIGHT + "bit_num=0\n[mixed_bit_weight_quant_param]\nauto_tune=true\n", []),
+    "budgets": (
+        WEIGHT + "bit_num=0\n[ptq_lab.mixed_bit]\ntarget_size_mb=1\naverage_bits=4\ncompression_ratio=6\n"
+        "min_cosine=0.9\nmax_metric_drop=0.1\ntime_limit_s=3\nbits=2,4\n",
+        [],
+    ),
+    "single layers": (WEIGHT + "[ptq_lab.layer_bits]\nconv1=4\n", []),
     "reports": (WEIGHT + "debug_info_save_path=d\n[ptq_lab]\nmindspore_csv=true\ndebug_quantiles=sampled\n", []),
     "balanced": (WEIGHT + "[ptq_lab]\neffort=balanced\n", ["effort"]),
     "best": (WEIGHT + "[ptq_lab]\neffort=best\n", ["effort"]),
     "ours": (
         WEIGHT + "[ptq_lab]\nencode=entropy\npreprocess_order=resize_first\nantialias=true\n"
         "mindspore_csv=true\nequalize=false\nbias_correction_mode=LOCAL\nquantize_ops=all\ndynamic_strategy=ACWC\n",
-        ["encode", "dynamic_strategy"],
+        ["encode"],
     ),
     "on the fly": (WEIGHT + "[weight_quant_param]\ndequant_strategy=ON_THE_FLY\n", ["dequant_strategy"]),
     "gptq": (WEIGHT + "[weight_quant_param]\nquant_strategy=GPTQ\n", ["quant_strategy"]),
@@ -322,9 +330,8 @@ class TestUnsupported:
         assert [problem.key for problem in unsupported(load_config(text))] == keys
 
     def test_a_refusal_names_line_option_and_what_works(self) -> None:
-        problems = unsupported(load_config("[common_quant_param]\nquant_type=DYNAMIC_QUANT\n"))
+        problems = unsupported(load_config(WEIGHT + "[weight_quant_param]\ndequant_strategy=ON_THE_FLY\n"))
         assert [str(problem) for problem in problems] == [
-            "line 2: [common_quant_param] quant_type: DYNAMIC_QUANT is not implemented yet; "
-            "so far: WEIGHT_QUANT, FULL_QUANT"
+            "line 4: [weight_quant_param] dequant_strategy: ON_THE_FLY is not implemented yet; leave it out"
         ]
-        assert (problems[0].column, problems[0].end_column) == (12, 25)
+        assert (problems[0].column, problems[0].end_column) == (18, 28)

@@ -254,6 +254,31 @@ MESSAGES = {
         WEIGHT + "bit_num=0\n[mixed_bit_weight_quant_param]\nauto_tune=true\ninit_scale=0.1\n",
         ["note line 6: [mixed_bit_weight_quant_param] init_scale: not used, because auto_tune searches for it"],
     ),
+    "what a budget replaces": (
+        WEIGHT + "bit_num=0\n[mixed_bit_weight_quant_param]\ninit_scale=0.1\nauto_tune=true\nmax_iterations=50\n"
+        "[ptq_lab.mixed_bit]\nmin_cosine=0.9\ntime_limit_s=9\n",
+        [
+            f"{level} line {line}: [mixed_bit_weight_quant_param] {key}: "
+            "not used, because [ptq_lab.mixed_bit] min_cosine decides"
+            for level, line, key in (
+                ("note", 5, "init_scale"),
+                ("warning", 6, "auto_tune"),
+                ("note", 7, "max_iterations"),
+            )
+        ],
+    ),
+    "a time limit without a search": (
+        WEIGHT + "bit_num=0\n[ptq_lab.mixed_bit]\ntime_limit_s=9\n",
+        [
+            "note line 5: [ptq_lab.mixed_bit] time_limit_s: not used, because init_scale is met without a search; "
+            "write auto_tune=true, or one of target_size_mb, average_bits, compression_ratio, min_cosine, "
+            "max_metric_drop"
+        ],
+    ),
+    "no widths to choose from": (
+        WEIGHT + "bit_num=0\n[ptq_lab.mixed_bit]\nbits=[]\n",
+        ["error line 5: [ptq_lab.mixed_bit] bits: the list is empty; allowed: numbers in 1..16 separated by commas"],
+    ),
     "iterations without auto_tune": (
         WEIGHT + "bit_num=0\n[mixed_bit_weight_quant_param]\nmax_iterations=40\n",
         ["note line 5: [mixed_bit_weight_quant_param] max_iterations: not used, because auto_tune is false"],

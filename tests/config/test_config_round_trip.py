@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 
 from ptq_lab.config import QuantConfig, check_config, dump_config, load_config
 from ptq_lab.config.kinds import Choice, Flag, Kind, Real, Whole
+from ptq_lab.config.layer_bits import SECTION as NAMED
 from ptq_lab.config.lists import FilePath, Names, Pairs, Text, Vector, WholeList
 from ptq_lab.config.options import ATTRIBUTES, GROUPS, value_of
 
@@ -12,6 +13,8 @@ TEXTS = st.text(alphabet=st.sampled_from("ab0 _/.:#=,，：'*[]é\\-"), min_size
     lambda text: text.strip()
 )
 NUMBERS = st.floats(allow_nan=False, allow_infinity=False, width=64)
+NASTY = st.text(alphabet=st.sampled_from("aA0 _/.:#=,'*?[]é\\\t-\u3000＝"), min_size=1, max_size=12).filter(str.strip)
+PINS = st.lists(st.tuples(NASTY, st.integers(1, 16)), max_size=5, unique_by=lambda pin: pin[0]).map(tuple)
 ASCEND = {"input_shape": "x:[-1,3,4,4];y:[2]", "dynamic_dims": "[1~4],[8];[1],[1]"}
 
 
@@ -55,7 +58,8 @@ def configs(draw: st.DrawFn) -> QuantConfig:
         options = group.options()
         keys = draw(st.lists(st.sampled_from(sorted(options)), unique=True, max_size=4))
         groups[ATTRIBUTES[section]] = group(**{key: draw(values(key, options[key].kind)) for key in keys})
-    config = QuantConfig(**groups)
+    pins = draw(PINS.filter(lambda pins: not any(name.startswith("re:") for name, _ in pins)))
+    config = QuantConfig(**groups, layer_bits=pins)
     wrong = {(problem.section, problem.key) for problem in check_config(config) if problem.level == "error"}
     # Options that contradict each other go back to their defaults.
     for section, group in GROUPS.items():
@@ -65,12 +69,13 @@ def configs(draw: st.DrawFn) -> QuantConfig:
             if name == section and (name, key) not in wrong
         }
         groups[ATTRIBUTES[section]] = group(**kept)
-    config = QuantConfig(**groups)
+    pins = () if any(section == NAMED for section, _ in wrong) else pins
+    config = QuantConfig(**groups, layer_bits=pins)
     if any(problem.level == "error" for problem in check_config(config)):
         groups["common"] = GROUPS["common_quant_param"]()  # what is left contradicts quant_type
         groups["ascend"] = GROUPS["ascend_context"]()
         groups["budget"] = GROUPS["ptq_lab.mixed_bit"]()
-        config = QuantConfig(**groups)
+        config = QuantConfig(**groups, layer_bits=pins)
     return config
 
 

@@ -1,6 +1,7 @@
 """The quantized graph computes exactly what a float model with the dequantized weights computes."""
 
 from collections import Counter
+from typing import Any
 
 import numpy as np
 import onnx
@@ -88,8 +89,8 @@ def test_names_stay_and_the_input_model_is_not_touched(name: str, bits: int) -> 
     before, given = original.serialize(), tiny.proto.SerializeToString(deterministic=True)
     plan = quantized(original, bits)[2]
     result = apply_plan(original, plan)
+    assert tiny.proto.SerializeToString(deterministic=True) == given  # before serialize() could repair it
     assert original.serialize() == before
-    assert tiny.proto.SerializeToString(deterministic=True) == given
     old, new = onnx.load_from_string(before), onnx.load_from_string(result.serialize())
     assert [value.name for value in new.graph.input] == [value.name for value in old.graph.input]
     assert [value.name for value in new.graph.output] == [value.name for value in old.graph.output]
@@ -157,6 +158,40 @@ def test_lookups_of_unknown_rank_and_along_columns_decode_the_whole_table(bits: 
     feeds = {"i": np.array([0, 1, -1, 4]), "shape": np.array([2, 2])}
     original, result, plan = quantized(proto, bits)
     assert difference(run(result, feeds), run(float_twin(original, plan), feeds)) == 0.0
+
+
+@pytest.mark.parametrize("bits", [1, 4, 8, 11])
+def test_a_table_whose_rows_are_looked_up_and_whose_columns_are_cut_serves_both(bits: int, run: Run) -> None:
+    nodes = [
+        node("Gather", ["t", "i"], ["rows"]),
+        node("Identity", ["t"], ["same"]),
+        node("Gather", ["same", "i"], ["again"]),
+        node("Slice", ["t", "start", "end", "axis"], ["columns"]),
+    ]
+    numbers = {"start": np.array([1]), "end": np.array([3]), "axis": np.array([1])}
+    inputs = {"i": (int(onnx.TensorProto.INT64), (3,))}
+    proto = model(nodes, inputs, ["rows", "again", "columns"], {"t": random(9, 5), **numbers})
+    feeds = {"i": np.array([1, 8, -1])}
+    original, result, plan = quantized(proto, bits)
+    assert [entry.by_row for entry in plan.entries] == [True]
+    assert difference(run(result, feeds), run(float_twin(original, plan), feeds)) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("numbers", "cut", "reason"),
+    [
+        (np.triu(np.full((40, 40), -np.inf, np.float32), 1), 0, "it holds infinite values, as masks do"),
+        (random(40, 40), 1, "Slice is not an operator whose weights are known"),
+        (random(2, 40, 40), 0, "Slice is not an operator whose weights are known"),
+    ],
+    ids=["mask", "columns", "three axes"],
+)
+def test_what_is_cut_and_no_table_of_numbers_stays_float_with_its_reason(numbers: Any, cut: int, reason: str) -> None:
+    ends = {"start": np.array([0]), "end": np.array([7]), "axis": np.array([cut])}
+    proto = model([node("Slice", ["t", *ends], ["y"])], {}, ["y"], {"t": numbers, **ends})
+    found = find_targets(load_model(proto), EVERYTHING)
+    assert not found.targets
+    assert [(skip.tensor, skip.op_type, skip.reason) for skip in found.skips] == [("t", "Slice", reason)]
 
 
 def test_a_table_that_a_subgraph_captures_is_decoded_for_it_as_a_whole(run: Run) -> None:

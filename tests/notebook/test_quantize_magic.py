@@ -115,6 +115,15 @@ def test_dry_run_shows_the_plan_and_writes_nothing(shell: Any, cell: Any, tmp_pa
     assert set(tmp_path.rglob("*.onnx")) == before
 
 
+def test_dry_run_shows_the_pinned_width_of_a_layer(shell: Any, cell: Any) -> None:
+    pinned = "\n[ptq_lab.layer_bits]\ntype:Gemm=3\n"
+    outputs = shell.outputs_of(cell("demo.model_path --dry-run -r plan") + pinned)
+    bits = {entry.op_type: entry.bits for entry in shell.user_ns["plan"].entries}
+    assert bits["Gemm"] == 3
+    assert bits["Conv"] != 3
+    assert "uint8 lanes 2+1" in outputs[0].data["text/html"] + outputs[0].data["text/plain"]
+
+
 @pytest.mark.parametrize(
     ("line", "says"),
     [
@@ -163,3 +172,15 @@ def test_the_help_lists_every_option(shell: Any) -> None:
         "--quiet",
     ):
         assert option in text
+
+
+def test_a_transformer_is_previewed_and_quantized_dynamically(shell: Any) -> None:
+    from ptq_lab import demo as demos
+
+    shell.user_ns["words"] = demos.load("digits_transformer")
+    ini = "[common_quant_param]\nquant_type=DYNAMIC_QUANT\n[ptq_lab]\nperformance=off\n"
+    shell.outputs_of(f"%%quantize words.model_path --dry-run -r plan\n{ini}")
+    shell.outputs_of(f"%%quantize words.model_path -o q.onnx --quiet -r result\n{ini}")
+    assert shell.user_ns["plan"] == shell.user_ns["result"].plan
+    assert shell.user_ns["result"].report.summary.products == 17
+    onnx.checker.check_model("q.onnx")

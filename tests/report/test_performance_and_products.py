@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ptq_lab.demo import load
-from ptq_lab.pipeline import QuantResult, quantize
+from ptq_lab.pipeline import quantize
 from ptq_lab.report.dynamic_text import (
     DOCUMENT_HEADERS,
     LOWEST,
@@ -27,6 +27,7 @@ from ptq_lab.report.dynamic_text import (
 )
 from ptq_lab.report.tables import PerformanceRow, ProductRow, Report, Table
 from ptq_lab.report.text import brief, facts, left_float, render_text
+from ptq_lab.result import QuantResult
 from tests.figures.conftest import MadeReports
 
 

@@ -33,7 +33,7 @@ class LabOptions(OptionGroup):
             when="best for the version you ship, fast while you try things out.",
             source=OURS,
             implemented=("fast",),
-            implemented_for=("FULL_QUANT",),
+            implemented_for=("FULL_QUANT", "DYNAMIC_QUANT"),
             example="fast",
         ),
     ] = None
@@ -174,7 +174,6 @@ class BudgetOptions(OptionGroup):
             when="When the file must fit somewhere.",
             source=OURS,
             ignored="bit_num is not 0",
-            implemented=False,
             example="5",
         ),
     ] = None
@@ -186,7 +185,6 @@ class BudgetOptions(OptionGroup):
             when="When you compare methods at equal size.",
             source=OURS,
             ignored="bit_num is not 0",
-            implemented=False,
             example="4",
         ),
     ] = None
@@ -198,7 +196,6 @@ class BudgetOptions(OptionGroup):
             when="When the goal is given as a factor.",
             source=OURS,
             ignored="bit_num is not 0",
-            implemented=False,
             example="6",
         ),
     ] = None
@@ -210,7 +207,6 @@ class BudgetOptions(OptionGroup):
             when="When quality is fixed and size is what you want to know.",
             source=OURS,
             ignored="bit_num is not 0",
-            implemented=False,
             example="0.99",
         ),
     ] = None
@@ -222,7 +218,6 @@ class BudgetOptions(OptionGroup):
             when="When you can evaluate the model and know what you may lose.",
             source=OURS,
             ignored="bit_num is not 0, or nothing evaluates the model",
-            implemented=False,
             example="0.01",
         ),
     ] = None
@@ -234,7 +229,6 @@ class BudgetOptions(OptionGroup):
             when="When the model is large and a good answer soon beats the best one later.",
             source=OURS,
             ignored="bit_num is not 0",
-            implemented=False,
             example="60",
         ),
     ] = None
@@ -246,6 +240,5 @@ class BudgetOptions(OptionGroup):
             when="To leave out widths that your target stores badly.",
             source=OURS,
             ignored="bit_num is not 0",
-            implemented=False,
         ),
     ] = (2, 3, 4, 5, 6, 7, 8)

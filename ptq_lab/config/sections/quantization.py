@@ -36,7 +36,6 @@ class CommonOptions(OptionGroup):
             what="Bits per weight; 0 chooses the number for each layer (mixed bits). "
             "FULL_QUANT and DYNAMIC_QUANT take 8 only.",
             when="Below 8 when a quarter of the float32 file is still too large; 0 when layers differ much.",
-            implemented=range(1, 17),
         ),
     ] = 8
     min_quant_weight_size: Annotated[

@@ -96,7 +96,7 @@ class MixedBitOptions(OptionGroup):
             kind=Real(low=0, high=1, low_open=True, high_open=True),
             what="The relative error a weight may have: the norm of the error over the norm of the weight.",
             when="Raise it for a smaller file; each doubling saves about one bit per weight.",
-            ignored="auto_tune is true",
+            ignored="auto_tune is true, or [ptq_lab.mixed_bit] names a budget",
         ),
     ] = 0.02
     auto_tune: Annotated[
@@ -106,7 +106,7 @@ class MixedBitOptions(OptionGroup):
             what="Whether the largest error is searched that keeps the cosine similarity "
             "of the model's output at 0.995 or above.",
             when="When you know how good the output must be, not how large the error of a weight may be.",
-            implemented=False,
+            ignored="[ptq_lab.mixed_bit] names a budget",
         ),
     ] = False
     use_cv_data: Annotated[

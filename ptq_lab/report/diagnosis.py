@@ -1,0 +1,321 @@
+"""Why a quantized model is off: causes with their evidence, and the edit of the configuration that would help."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from ptq_lab.graph.model import constant, shape_of
+from ptq_lab.plan import TensorPlan
+from ptq_lab.report.facts import ChannelFacts, Facts
+
+_SPREAD = 4.0  # largest channel over the median one, from which one scale for all wastes two bits
+_STRETCH = 4.0  # range over what 99.9 % of the values need
+_CLIPPED = 0.005
+_MISMATCH = 8.0  # of the scales of two operands: the smaller one keeps five bits
+_MEETING = ("Add", "Sub", "Concat")
+_MASK = -1000.0  # what a mask adds to scores that shall not count: -10000, or the lowest number there is
+_WORST = 2  # layers that are proposed for float because of nothing but their cosine
+_SHIFTED = 0.5
+_FEW_BITS = 5
+_DIFFERENT = 0.5  # of a deviation, by which the inputs of calibration and evaluation may differ
+_DOUBTS = 3.0  # standard errors from which a difference is none of chance
+_BAD = 1e-3  # 1 - cosine of a layer by itself, from which it is worth a word
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Edit:
+    """A change of the configuration: a section, a key, and its new value."""
+
+    section: str
+    key: str
+    value: str
+
+    def __str__(self) -> str:
+        return f"[{self.section}] {self.key}={self.value}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cause:
+    """A reason for the error.
+
+    Attributes
+    ----------
+    kind : str
+        Which one, in a few words; the same for every occurrence.
+    nodes : tuple of str
+        Where, worst first.
+    evidence : str
+        What was seen, in numbers.
+    harm : float
+        How much error it is taken to explain, to rank by: the sum of ``1 - cosine`` of the layers concerned.
+    edits : tuple of Edit
+        What would help.
+    """
+
+    kind: str
+    nodes: tuple[str, ...]
+    evidence: str
+    harm: float
+    edits: tuple[Edit, ...] = ()
+
+    def __str__(self) -> str:
+        where = ", ".join(self.nodes[:3]) + (f" and {len(self.nodes) - 3} more" if len(self.nodes) > 3 else "")
+        help_ = "; try " + ", ".join(map(str, self.edits)) if self.edits else ""
+        return f"{self.kind} ({where}): {self.evidence}{help_}" if where else f"{self.kind}: {self.evidence}{help_}"
+
+
+Rule = Callable[[Facts], Iterator[Cause]]
+
+
+def diagnose(facts: Facts) -> tuple[Cause, ...]:
+    """Return the causes that explain an error, the most harmful first.
+
+    Parameters
+    ----------
+    facts : Facts
+    """
+    causes = [cause for rule in RULES for cause in rule(facts)]
+    return tuple(sorted(causes, key=lambda cause: -cause.harm))
+
+
+def _one_scale(facts: Facts) -> Iterator[Cause]:
+    """One scale for channels of very different sizes."""
+    spreads = {}
+    for entry in facts.plan.entries:
+        if entry.axis is None and len(entry.shape) > 1 and facts.harm(entry.node) > _BAD:
+            spread = _channel_spread(facts, entry)
+            if spread > _SPREAD:
+                spreads[entry.node] = spread
+    if not spreads:
+        return
+    nodes = sorted(spreads, key=lambda node: -facts.harm(node))
+    depthwise = _is_depthwise(facts, nodes[0])
+    kind = "per-tensor weight ranges of depthwise layers" if depthwise else "per-tensor weight ranges"
+    section = "full_quant_param" if facts.quant_type == "FULL_QUANT" else "weight_quant_param"
+    yield Cause(
+        kind=kind,
+        nodes=tuple(nodes),
+        evidence=f"one scale serves channels whose ranges differ {max(spreads.values()):.0f} times from the median",
+        harm=sum(map(facts.harm, nodes)),
+        edits=(Edit(section, "per_channel", "true"),),
+    )
+
+
+def _too_few_bits(facts: Facts) -> Iterator[Cause]:
+    """Weights rounded more coarsely than the layer can bear."""
+    for entry in facts.plan.entries:
+        if entry.bits < _FEW_BITS and facts.harm(entry.node) > _BAD:
+            yield Cause(
+                kind="too few bits",
+                nodes=(entry.node,),
+                evidence=f"{entry.bits} bits alone leave a cosine of {1 - facts.harm(entry.node):.4f} behind it",
+                harm=facts.harm(entry.node),
+                edits=(Edit("ptq_lab.layer_bits", entry.node, "8"),),
+            )
+
+
+def _stretched(facts: Facts) -> Iterator[Cause]:
+    """Ranges that a few values have made much larger than all others need."""
+    for activation in facts.plan.activations:
+        seen = facts.activations.get(activation.tensor)
+        if seen is None or seen.stretch < _STRETCH:
+            continue
+        harm = max(map(facts.harm, _readers(facts, activation.tensor)), default=0.0)
+        where = f" in channel {seen.channel}" if seen.channel is not None else ""
+        yield Cause(
+            kind="activation range stretched by outliers",
+            nodes=(activation.node or activation.tensor,),
+            evidence=f"{activation.tensor} reaches {seen.reach:.4g}{where}, 99.9 % of it stay within {seen.bulk:.4g}",
+            harm=harm,
+            edits=(Edit("full_quant_param", "activation_quant_method", "REMOVAL_OUTLIER"),),
+        )
+
+
+def _clipped(facts: Facts) -> Iterator[Cause]:
+    """Ranges that cut off more than a few values."""
+    for activation in facts.plan.activations:
+        seen = facts.activations.get(activation.tensor)
+        if seen is not None and seen.clipped > _CLIPPED:
+            outside = f"outside {activation.low:.4g} .. {activation.high:.4g}"
+            yield Cause(
+                kind="saturation",
+                nodes=(activation.node or activation.tensor,),
+                evidence=f"{seen.clipped:.1%} of {activation.tensor} lie {outside}",
+                harm=max(map(facts.harm, _readers(facts, activation.tensor)), default=0.0),
+                edits=(Edit("full_quant_param", "activation_quant_method", "MAX_MIN"),),
+            )
+
+
+def _mismatched(facts: Facts) -> Iterator[Cause]:
+    """Operands of very different ranges that meet in one sum: the steps of the larger one swallow the smaller."""
+    scales = {activation.tensor: activation.scale for activation in facts.plan.activations}
+    found: dict[bool, dict[str, float]] = {True: {}, False: {}}
+    for node in facts.model.graph:
+        if node.op_type not in _MEETING:
+            continue
+        names = [value.name or "" for value in node.inputs if value is not None and value.name in scales]
+        sizes = [scales[name] for name in names]
+        if len(sizes) > 1 and max(sizes) > _MISMATCH * min(sizes):
+            masked = any(_is_mask(facts, name) for name in names)
+            found[masked][node.name or ""] = max(sizes) / min(sizes)
+    for masked, ratios in found.items():
+        nodes = tuple(sorted(ratios, key=lambda node: -ratios[node]))
+        if nodes:
+            harm = [_harm_behind(facts, node) for node in nodes]
+            # who reads a masked sum would quantize it again, mask and all
+            behind = [reader for node in nodes for reader in _readers_of(facts, node)] if masked else []
+            yield Cause(
+                kind="mask bias among the operands" if masked else "mismatched ranges of operands",
+                nodes=nodes,
+                evidence=f"the steps of the operands differ up to {max(ratios.values()):.0f} times",
+                harm=sum(harm) + masked,  # a drowned mask lets padding through, which no single layer shows
+                edits=(Edit("common_quant_param", "skip_quant_node", ",".join([*nodes, *behind])),),
+            )
+
+
+def _everything(facts: Facts) -> Iterator[Cause]:
+    """Operators that carry codes though nothing is computed faster by it."""
+    if facts.everything and facts.plan.placement is not None:
+        needed = {layer.source for layer in facts.plan.placement.layers}
+        others = [each for each in facts.plan.activations if each.node and each.tensor not in needed]
+        yield Cause(
+            kind="operators quantized that gain nothing",
+            nodes=tuple(each.node for each in others),
+            evidence=f"{len(others)} tensors are rounded that no integer layer reads",
+            harm=0.5,
+            edits=(Edit("ptq_lab", "quantize_ops", "default"),),
+        )
+
+
+def _shifted(facts: Facts) -> Iterator[Cause]:
+    """Errors with a mean, which a bias would take away."""
+    if facts.corrects:
+        return
+    rows = [row for row in facts.errors.values() if (row.shift_share or 0.0) > _SHIFTED and facts.harm(row.node) > _BAD]
+    if rows:
+        rows.sort(key=lambda row: -facts.harm(row.node))
+        section = "full_quant_param" if facts.quant_type == "FULL_QUANT" else "weight_quant_param"
+        yield Cause(
+            kind="bias shift",
+            nodes=tuple(row.node for row in rows),
+            evidence=f"{max(row.shift_share or 0.0 for row in rows):.0%} of the error is the same for a whole channel",
+            harm=sum(facts.harm(row.node) * (row.shift_share or 0.0) for row in rows) / 2,
+            edits=(Edit(section, "bias_correction", "true"),),
+        )
+
+
+def _other_inputs(facts: Facts) -> Iterator[Cause]:
+    """Calibration inputs that do not look like those of the evaluation."""
+    for name, here in facts.inputs.items():
+        there = facts.evaluated.get(name)
+        if there is None or there.mean.shape != here.mean.shape:
+            continue
+        unit = float(np.mean(there.deviation)) or 1.0
+        apart = float(np.abs(here.mean - there.mean).max()) / unit
+        wider = float(np.mean(here.deviation)) / unit
+        if apart > _DIFFERENT or not 0.5 < wider < 2.0:
+            yield Cause(
+                kind="calibration does not look like evaluation",
+                nodes=(name,),
+                evidence=f"means {_numbers(here.mean)} against {_numbers(there.mean)}, deviations {wider:.2g} times",
+                harm=1.0 + apart,
+                edits=(Edit("data_preprocess_param", "normalize_mean", "as in training"),),
+            )
+        elif _is_turned(here, there):
+            yield Cause(
+                kind="channels in another order (RGB, BGR)",
+                nodes=(name,),
+                evidence=f"tints {_numbers(here.tint)} of calibration, {_numbers(there.tint)} of evaluation",
+                harm=1.0,
+                edits=(Edit("data_preprocess_param", "image_to_format", "BGR"),),
+            )
+
+
+def _is_turned(here: ChannelFacts, there: ChannelFacts) -> bool:
+    """Tell whether three channels agree in reverse order, and clearly do not as they are."""
+    if here.tint.size != 3:
+        return False
+    doubt = np.sqrt(here.doubt**2 + there.doubt**2).max()
+    as_they_are, reversed_ = (float(np.abs(tint - there.tint).max()) for tint in (here.tint, here.tint[::-1]))
+    return as_they_are > _DOUBTS * doubt and reversed_ < 0.5 * as_they_are
+
+
+def _low_cosine(facts: Facts) -> Iterator[Cause]:
+    """Layers that are simply far off."""
+    worst = sorted(facts.errors, key=lambda node: -facts.harm(node))[:_WORST]
+    for node in worst:
+        if facts.harm(node) > _BAD:
+            yield Cause(
+                kind="low cosine",
+                nodes=(node,),
+                evidence=f"the layer alone leaves a cosine of {1 - facts.harm(node):.4f}",
+                harm=facts.harm(node) / 4,  # the last resort: what is known better comes first
+                edits=(Edit("common_quant_param", "skip_quant_node", node),),
+            )
+
+
+def _fallback(facts: Facts) -> Iterator[Cause]:
+    """Layers that were meant to be integers and are not."""
+    for note in facts.kernel_notes:
+        yield Cause(kind="int8 layer runs in float", nodes=(), evidence=note, harm=0.0)
+
+
+RULES: tuple[Rule, ...] = (
+    _one_scale,
+    _too_few_bits,
+    _stretched,
+    _clipped,
+    _mismatched,
+    _everything,
+    _shifted,
+    _other_inputs,
+    _low_cosine,
+    _fallback,
+)
+"""Everything that is looked for; to add a cause, add a function and a line."""
+
+
+def _channel_spread(facts: Facts, entry: TensorPlan) -> float:
+    values = np.abs(facts.model.weight(entry.tensor))
+    reach = values.max(axis=tuple(axis for axis in range(values.ndim) if axis != entry.channel_axis))
+    median = float(np.median(reach[reach > 0.0])) if (reach > 0.0).any() else 0.0
+    return float(reach.max()) / median if median > 0.0 else 1.0
+
+
+def _is_depthwise(facts: Facts, node: str) -> bool:
+    for each in facts.model.graph:
+        if each.name == node and each.op_type == "Conv":
+            tensor = constant(each.inputs[1])
+            return tensor is not None and shape_of(tensor)[1] == 1 and each.attributes.get_int("group", 1) > 1
+    return False
+
+
+def _readers(facts: Facts, tensor: str) -> tuple[str, ...]:
+    return tuple(
+        node.name or "" for node in facts.model.graph if any(v is not None and v.name == tensor for v in node.inputs)
+    )
+
+
+def _readers_of(facts: Facts, name: str) -> list[str]:
+    """Return the nodes that read what a node makes."""
+    outputs = [value.name or "" for node in facts.model.graph if node.name == name for value in node.outputs]
+    return [reader for output in outputs for reader in _readers(facts, output)]
+
+
+def _harm_behind(facts: Facts, name: str) -> float:
+    """Return the harm of the worst layer that reads what a node makes, directly or through one other node."""
+    first = _readers_of(facts, name)
+    readers = [*first, *(reader for node in first for reader in _readers_of(facts, node))]
+    return max(map(facts.harm, readers), default=_BAD)
+
+
+def _is_mask(facts: Facts, tensor: str) -> bool:
+    """Tell whether an operand reaches as far down as the bias of a mask does."""
+    return any(each.tensor == tensor and each.low < _MASK for each in facts.plan.activations)
+
+
+def _numbers(values: np.ndarray) -> str:
+    return "(" + ", ".join(f"{value:.3g}" for value in values) + ")"
