@@ -25,7 +25,8 @@ from ptq_lab.report.tables import Report
 from ptq_lab.route import Quantized
 
 SAMPLED = 16  # quartiles come from every so many-th value when they are sampled
-_ARITHMETIC = "the quantized model node by node, unfused, as its file says"
+_UNFUSED = "the quantized model node by node, unfused, as its file says"
+_FUSED = "onnxruntime's fused kernels; what stands between a layer and its activation has no rows"
 _REPORTS = re.compile(r"(report|round)_\d+\.csv")
 _MANIFEST = "manifest.json"
 
@@ -39,7 +40,7 @@ class DebugFolder:
     path : Path
     layout : Layout
     sampled : bool
-        Take the quartiles of activations from a part of their values.
+        Take the quartiles of activations from a part of their values, and look at what fused kernels give only.
     providers : tuple of str
         onnxruntime execution providers.
     """
@@ -63,7 +64,9 @@ class DebugFolder:
         """
         data = rounds_of(done, samples)
         every = SAMPLED if self.sampled else 1
-        look = DebugLook(original, done.prepared, draft, done.plan, providers=self.providers, every=every)
+        look = DebugLook(
+            original, done.prepared, draft, done.plan, providers=self.providers, every=every, fused=self.sampled
+        )
         self._make()
         files = ["output_summary.csv"]
         with self.layout.open(self.path / files[0], SUMMARY) as summary:
@@ -130,7 +133,7 @@ class DebugTables:
         facts = {
             "rounds": len(self.data),
             "samples": self.data.origin,
-            "arithmetic": _ARITHMETIC,
+            "arithmetic": _FUSED if folder.sampled else _UNFUSED,
             "quartiles": quartiles,
             "var": "standard deviation" if folder.layout.original else "variance",
             "files": files,

@@ -10,6 +10,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 from onnx_ir.passes.common import ShapeInferencePass
 
+from ptq_lab.graph.absorbed import behind_activation
 from ptq_lab.graph.model import Model, constant, constants, float32, is_float
 
 _FLOATS = {ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.DOUBLE}
@@ -60,7 +61,7 @@ class Stored:
     bits: int = 32
 
 
-def uses_of(original: Model, prepared: Model) -> tuple[Use, ...]:
+def uses_of(original: Model, prepared: Model, *, fused: bool = False) -> tuple[Use, ...]:
     """Return the float tensors at the nodes of a model, inputs before outputs, nodes in the order of the graph.
 
     Parameters
@@ -70,6 +71,9 @@ def uses_of(original: Model, prepared: Model) -> tuple[Use, ...]:
     prepared : Model
         What became of it by exact transformations: tensors are named as here. Of a node that is gone, such as a
         folded BatchNormalization, only the tensors are left that still exist under their names.
+    fused : bool
+        Leave out what stands between a layer and the Relu or Clip that its kernel takes along: asking for it would
+        take the two apart.
 
     Examples
     --------
@@ -95,7 +99,7 @@ def uses_of(original: Model, prepared: Model) -> tuple[Use, ...]:
         here = twin if twin is not None and twin.op_type == node.op_type else None
         for index, value, made in _ends(node if here is None else here):
             kept = known.get(value.name or "")
-            if kept is None or not _may_be_float(kept):
+            if kept is None or not _may_be_float(kept) or (fused and _inside_kernel(kept)):
                 continue
             fixed = constant(kept) is not None
             name = kept.name or ""
@@ -165,6 +169,10 @@ def _dequantized(node: ir.Node) -> Stored | None:
 def _ends(node: ir.Node) -> Iterator[tuple[int, ir.Value, bool]]:
     for made, values in ((False, node.inputs), (True, node.outputs)):
         yield from ((index, value, made) for index, value in enumerate(values) if value is not None and value.name)
+
+
+def _inside_kernel(value: ir.Value) -> bool:
+    return value.producer() is not None and behind_activation(value)[1] is not None
 
 
 def _may_be_float(value: ir.Value) -> bool:

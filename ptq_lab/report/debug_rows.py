@@ -108,6 +108,8 @@ class DebugLook:
         onnxruntime execution providers.
     every : int
         Take quartiles of activations from every so many-th value.
+    fused : bool
+        Let onnxruntime fuse, and leave out what stands inside its kernels then, between a layer and its activation.
     """
 
     def __init__(
@@ -119,9 +121,10 @@ class DebugLook:
         *,
         providers: Sequence[str] = CPU,
         every: int = 1,
+        fused: bool = False,
     ) -> None:
         self._prepared, self._quantized, self._every = prepared, quantized, every
-        self._uses = uses_of(original, prepared)
+        self._uses = uses_of(original, prepared, fused=fused)
         self._entries = {entry.tensor: entry for entry in plan.entries}
         self._grids = {each.tensor: each for each in plan.activations}
         self._outputs = tuple(spec.name for spec in original.outputs if spec.dtype.kind == "f")
@@ -141,7 +144,7 @@ class DebugLook:
             if name in codes or codes_name(name) in codes
         }
         self._sessions = tuple(
-            open_session(expose(model, tuple(names.values())), providers=providers, fuse=False) if names else None
+            open_session(expose(model, tuple(names.values())), providers=providers, fuse=fused) if names else None
             for model, names in ((prepared, self._before), (quantized, self._after))
         )
 

@@ -99,7 +99,8 @@ class LabOptions(OptionGroup):
         DebugQuantiles,
         Option(
             kind=Choice(values=get_args(DebugQuantiles)),
-            what="Whether the quartiles in report files are exact, or those of every 16th value of an activation.",
+            what="Whether the quartiles in report files are exact, or those of every 16th value of an activation; "
+            "sampled also leaves out what stands between a layer and its Relu or Clip.",
             when="sampled when there are many samples and a rough picture will do.",
             source=OURS,
             ignored="there is no [common_quant_param] debug_info_save_path",
