@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import islice
 
 from ptq_lab.config import QuantConfig, load_config
+from ptq_lab.debug import without_debug
 from ptq_lab.errors import PtqLabError
 from ptq_lab.manifest import config_text
 from ptq_lab.pipeline import quantize
@@ -223,8 +224,8 @@ class _Goal:
 
 
 def quantize_again(result: QuantResult, config: QuantConfig) -> QuantResult:
-    """Quantize the model of a result with another configuration, on the same samples."""
-    run = result.run
+    """Quantize the model of a result with another configuration, on the same samples, without debug reports."""
+    run, config = result.run, without_debug(config)
     return quantize(run.original, config, samples=run.given, evaluate=run.evaluate, **run.flags)
 
 

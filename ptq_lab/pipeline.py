@@ -19,6 +19,7 @@ from ptq_lab.calibration.outlines import outline_activations
 from ptq_lab.calibration.preprocess import plain as plain_options
 from ptq_lab.calibration.preview import preview_sample
 from ptq_lab.config import QuantConfig, load_config, unsupported
+from ptq_lab.debug import place_debug
 from ptq_lab.dynamic_quant import STRATEGIES, decide_products, quantize_dynamically
 from ptq_lab.errors import ConfigError, NotImplementedYet, Problem, SampleError
 from ptq_lab.evaluation import Metric, open_metric
@@ -119,7 +120,7 @@ def quantize(
     notes = [*check_optimize(optimize, options.full.target_device), *map(str, options.problems)]
     with clock("load"):
         original = load_model(model)
-        place = place_output(output, original)
+        place, folder = place_output(output, original), place_debug(options)
         shapes = parse_input_shape(input_shape)
         data, metric = _inputs(original, options, samples, evaluate, shapes, input_data_format)
         flags = Flags(fp16=fp16, optimize=optimize, shapes=shapes, executor=executor, metric=metric)
@@ -144,6 +145,9 @@ def quantize(
                 look_at_performance(original, form, options, flags, data, sessions) if done.runs_here else None
             )
             products = _look_at_products(done, data)
+        with clock("debug"):
+            tables = folder.write_tables(original, draft, done, data, progress=told) if folder is not None else None
+            notes += [tables.note] if tables is not None else []
         record = manifest(original, draft, options, done, {"origin": data.origin, "sha256": data.fingerprint()})
         report = build_report(
             original,
@@ -157,6 +161,8 @@ def quantize(
             performance=performance,
             products=products,
         )
+        if tables is not None:
+            tables.finish(report, record)
     flags_given = {
         "input_shape": input_shape,
         "input_data_format": input_data_format,

@@ -30,7 +30,7 @@ def runtime_version() -> str:
 
 
 def open_session(
-    model: Model | Path | bytes, *, providers: Sequence[str] = CPU, threads: int = 1
+    model: Model | Path | bytes, *, providers: Sequence[str] = CPU, threads: int = 1, fuse: bool = True
 ) -> onnxruntime.InferenceSession:
     """Load a model into onnxruntime with all its graph optimizations.
 
@@ -41,13 +41,18 @@ def open_session(
         onnxruntime execution providers, best first.
     threads : int
         Threads within one operator; 0 leaves the choice to onnxruntime. One costs the least processor time.
+    fuse : bool
+        Let it put nodes together; without, it folds constants only, and every tensor of the file exists.
 
     Raises
     ------
     InferenceError
         If a provider is not available here, or onnxruntime refuses the model.
     """
-    return _open(model, providers, _options(threads))
+    options = _options(threads)
+    if not fuse:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    return _open(model, providers, options)
 
 
 def optimized_model(model: Model | Path | bytes, *, providers: Sequence[str] = CPU) -> Model:

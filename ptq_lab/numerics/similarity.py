@@ -24,7 +24,17 @@ def cosine(a: NDArray[Any], b: NDArray[Any]) -> float:
     """
     x = np.asarray(a, np.float64).ravel()
     y = np.asarray(b, np.float64).ravel()
-    power_x, power_y, product = dot(x, x), dot(y, y), dot(x, y)
+    return cosine_of(dot(x, x), dot(y, y), dot(x, y))
+
+
+def cosine_of(power_x: float, power_y: float, product: float) -> float:
+    """Return the cosine from the sums of squares and of products, by the rules of :func:`cosine`.
+
+    Examples
+    --------
+    >>> cosine_of(1.0, 4.0, 2.0)
+    1.0
+    """
     if not (math.isfinite(power_x) and math.isfinite(power_y)):
         return 0.0
     if power_x < _TINY and power_y < _TINY:

@@ -23,6 +23,7 @@ LIBRARIES: dict[str, set[str]] = {
     "flags": set(),
     "manifest": set(),
     "output": set(),
+    "debug": set(),
     "plan": {"numpy"},
     "int8": {"numpy"},
     "route": set(),
@@ -88,7 +89,7 @@ ROOMS: dict[str, set[str]] = {
         "search",
     },
     "result": {"calibration", "config", "graph", "manifest", "output", "plan", "report"},
-    "explanation": {"config", "manifest", "pipeline", "report", "result", "runtime"},
+    "explanation": {"config", "debug", "manifest", "pipeline", "report", "result", "runtime"},
     "pins": {"graph", "plan"},
     "edits": {"plan"},
     "recipe": {"config", "edits", "graph", "manifest", "plan"},
@@ -150,9 +151,11 @@ ROOMS: dict[str, set[str]] = {
     },  # figures: to_html, inside the function
     "manifest": {"__init__", "config", "graph", "plan", "route"},
     "output": {"graph"},
+    "debug": {"calibration", "config", "graph", "report", "route"},
     "pipeline": {
         "calibration",
         "config",
+        "debug",
         "dynamic_quant",
         "evaluation",
         "flags",

@@ -30,8 +30,8 @@ KEYS = {
     "fusion_switch_config_file_path buffer_optimize insert_op_config_file_path om_file_path aoe_mode "
     "dump_model_name provider plugin_custom_ops enable_custom_op custom_fusion_pattern op_attrs device_id "
     "output_type inputs_to_variable outputs_to_variable",
-    "ptq_lab": "effort encode providers activation_quant_method preprocess_order antialias mindspore_csv equalize "
-    "bias_correction_mode quantize_ops dynamic_strategy performance",
+    "ptq_lab": "effort encode providers activation_quant_method preprocess_order antialias mindspore_csv "
+    "debug_quantiles equalize bias_correction_mode quantize_ops dynamic_strategy performance",
     "ptq_lab.mixed_bit": "target_size_mb average_bits compression_ratio min_cosine max_metric_drop time_limit_s bits",
 }
 STRICT = {"registry", "micro_param", "acl_option_cfg_param", "cpu_option_cfg_param", "om_converter", "model_param"}

@@ -295,10 +295,7 @@ UNSUPPORTED = {
         "[ptq_lab]\ndynamic_strategy=ACWC\nperformance=full\n",
         [],
     ),
-    "dynamic and reports": (
-        "[common_quant_param]\nquant_type=DYNAMIC_QUANT\ndebug_info_save_path=d\n",
-        ["debug_info_save_path"],
-    ),
+    "dynamic and reports": ("[common_quant_param]\nquant_type=DYNAMIC_QUANT\ndebug_info_save_path=d\n", []),
     "mixed bits": (WEIGHT + "bit_num=0\n", []),
     "auto_tune": (WEIGHT + "bit_num=0\n[mixed_bit_weight_quant_param]\nauto_tune=true\n", []),
     "budgets": (
@@ -307,13 +304,13 @@ UNSUPPORTED = {
         [],
     ),
     "single layers": (WEIGHT + "[ptq_lab.layer_bits]\nconv1=4\n", []),
-    "reports": (WEIGHT + "debug_info_save_path=d\n", ["debug_info_save_path"]),
+    "reports": (WEIGHT + "debug_info_save_path=d\n[ptq_lab]\nmindspore_csv=true\ndebug_quantiles=sampled\n", []),
     "balanced": (WEIGHT + "[ptq_lab]\neffort=balanced\n", ["effort"]),
     "best": (WEIGHT + "[ptq_lab]\neffort=best\n", ["effort"]),
     "ours": (
         WEIGHT + "[ptq_lab]\nencode=entropy\npreprocess_order=resize_first\nantialias=true\n"
         "mindspore_csv=true\nequalize=false\nbias_correction_mode=LOCAL\nquantize_ops=all\ndynamic_strategy=ACWC\n",
-        ["encode", "mindspore_csv"],
+        ["encode"],
     ),
     "on the fly": (WEIGHT + "[weight_quant_param]\ndequant_strategy=ON_THE_FLY\n", ["dequant_strategy"]),
     "gptq": (WEIGHT + "[weight_quant_param]\nquant_strategy=GPTQ\n", ["quant_strategy"]),

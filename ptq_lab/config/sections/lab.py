@@ -16,6 +16,7 @@ CorrectionMode = Literal["SEQUENTIAL", "LOCAL"]
 PreprocessOrder = Literal["original", "resize_first"]
 QuantizeOps = Literal["default", "all"]
 LabDynamicStrategy = Literal["ALWC", "ACWL", "ACWC"]
+DebugQuantiles = Literal["exact", "sampled"]
 PerformanceTable = Literal["auto", "off", "full"]
 
 
@@ -91,9 +92,20 @@ class LabOptions(OptionGroup):
             what="Whether report files have the names and headers of the original's code instead of the document's.",
             when="When scripts made for the original's reports must keep working.",
             source=OURS,
-            implemented=False,
+            ignored="there is no [common_quant_param] debug_info_save_path",
         ),
     ] = False
+    debug_quantiles: Annotated[
+        DebugQuantiles,
+        Option(
+            kind=Choice(values=get_args(DebugQuantiles)),
+            what="Whether the quartiles in report files are exact, or those of every 16th value of an activation; "
+            "sampled also leaves out what stands between a layer and its Relu or Clip.",
+            when="sampled when there are many samples and a rough picture will do.",
+            source=OURS,
+            ignored="there is no [common_quant_param] debug_info_save_path",
+        ),
+    ] = "exact"
     equalize: Annotated[
         bool,
         Option(

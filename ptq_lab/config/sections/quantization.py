@@ -71,7 +71,6 @@ class CommonOptions(OptionGroup):
             kind=FilePath(),
             what="The folder that receives the report files; naming one switches the reports on.",
             when="When accuracy is not good enough and you want to see which layer is to blame.",
-            implemented=False,
             example="./quant_report",
         ),
     ] = None
