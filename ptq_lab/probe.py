@@ -1,11 +1,12 @@
-"""A process of its own that loads one model, runs it once, and says how much memory that took.
+"""A process of its own that loads models, runs each once, and says how much memory that took.
 
-Run as ``python probe.py MODEL FEEDS.npz``; it imports nothing but numpy and onnxruntime, so that what it
-measures is the model.
+Run as ``python probe.py FEEDS.npz MODEL...``; it imports nothing but numpy and onnxruntime, and loads every model in
+a fork of itself, so that what it measures is the model.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -25,17 +26,33 @@ def _page_size() -> int:
     return resource.getpagesize()
 
 
-def main(model: str, feeds: str) -> None:
-    """Print how many bytes loading a model and running it once have added."""
+def main(feeds: str, *models: str) -> None:
+    """Print, for each model, how many bytes loading and running it once have added; ``-`` if it failed."""
     with np.load(feeds) as archive:
         arrays = dict(archive)
+    for model in models:
+        receive, send = os.pipe()
+        child = os.fork()
+        if not child:
+            os.write(send, str(_added(model, arrays)).encode())
+            os._exit(0)
+        os.close(send)
+        with os.fdopen(receive, "rb") as stream:
+            print(stream.read().decode() or "-")
+        os.waitpid(child, 0)
+
+
+def _added(model: str, arrays: dict[str, np.ndarray]) -> int | str:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     options.intra_op_num_threads = 1
     before = resident_bytes()
-    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    session.run(None, arrays)
-    print(resident_bytes() - before)
+    try:
+        session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        session.run(None, arrays)
+    except Exception:  # its exception classes share no base of their own
+        return "-"
+    return resident_bytes() - before
 
 
 if __name__ == "__main__":

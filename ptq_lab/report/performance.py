@@ -84,13 +84,14 @@ def memory_of(models: Sequence[Model], feeds: Feeds) -> list[int | None]:
             files.append(model.path or Path(folder) / f"{index}.onnx")
             if model.path is None:
                 files[-1].write_bytes(model.serialize())
-        return [_probe(file, sample) for file in files]
+        return _probe(files, sample)
 
 
-def _probe(model: Path, sample: Path) -> int | None:
-    command = [sys.executable, "-P", str(_PROBE), str(model), str(sample)]  # the package need not be installed
+def _probe(models: Sequence[Path], sample: Path) -> list[int | None]:
+    command = [sys.executable, "-P", str(_PROBE), str(sample), *map(str, models)]  # the package need not be installed
     try:
         done = subprocess.run(command, capture_output=True, check=True, text=True, timeout=_PATIENCE)
-        return int(done.stdout)
+        held = [int(line) if line.isdigit() else None for line in done.stdout.split()]
     except (subprocess.SubprocessError, OSError, ValueError):
-        return None
+        held = []
+    return held if len(held) == len(models) else [None for _ in models]
