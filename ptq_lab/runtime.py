@@ -20,6 +20,7 @@ from ptq_lab.graph.slots import open_slots
 Feeds = Mapping[str, NDArray[Any]]
 
 CPU = ("CPUExecutionProvider",)
+_BFLOAT16 = 16  # ONNX's number of the element type
 _QUIET = 3  # onnxruntime's log level: errors only
 _SOURCE_PLACE = re.compile(r"Load model from \S+ failed:|/\S*onnxruntime\S*:\d+ [^()]*\([^()]*\)(?: const)? ")
 
@@ -129,8 +130,9 @@ class Sessions:
 class WeightSlots:
     """A model that runs with some of its weights replaced, without being written again.
 
-    Convolutions want their weights when the model is loaded, to lay them out for their kernels; what has none runs
-    nearly as fast if weights are inputs, and then one session serves for all trials.
+    Convolutions want their weights when the model is loaded, to lay them out for their kernels, so each trial loads
+    the model again. What has none runs nearly as fast if an input can overrule a weight, and then one session serves
+    for all trials.
 
     Parameters
     ----------
@@ -143,12 +145,11 @@ class WeightSlots:
 
     def __init__(self, model: Model, tensors: Sequence[str], *, providers: Sequence[str] = CPU) -> None:
         self._providers = providers
-        self._label = model.label
-        self._weights = {name: np.ascontiguousarray(_stored(model, name)) for name in tensors}
-        as_inputs = not any(node.op_type in ("Conv", "ConvTranspose") for node in model.graph)
-        source = open_slots(model, tensors, as_inputs=as_inputs)
-        self._source = None if as_inputs else source
-        self._shared = open_session(source, providers=providers) if as_inputs else None
+        self._weights = _stored(model, tensors)
+        as_inputs = all(map(_can_be_fed, self._weights.values()))
+        as_inputs &= not any(node.op_type in ("Conv", "ConvTranspose") for node in model.graph)
+        self._slots = open_slots(model, tensors, as_inputs=as_inputs)
+        self._shared = self._load({}) if as_inputs else None
 
     def run(self, changes: Mapping[str, NDArray[Any]], samples: Sequence[Feeds]) -> list[dict[str, NDArray[Any]]]:
         """Run every sample with some weights replaced by arrays of the same shape.
@@ -159,21 +160,42 @@ class WeightSlots:
             If onnxruntime fails.
         """
         changed = {name: array.astype(self._weights[name].dtype) for name, array in changes.items()}
-        weights = {**self._weights, **changed}
-        if self._shared is not None:
-            return [run_session(self._shared, {**feeds, **weights}) for feeds in samples]
+        if self._shared is None:
+            session, more = self._load(changed), {}
+        else:
+            session, more = self._shared, self._feeds(changed)
+        return [run_session(session, {**feeds, **more}) for feeds in samples]
+
+    def _load(self, changed: Mapping[str, NDArray[Any]]) -> onnxruntime.InferenceSession:
+        weights = {name: changed.get(name, self._weights[name]) for name in self._slots.loaded}
+        values = {name: _handed_in(array) for name, array in weights.items()}
         options = _options(threads=1)
-        values = {name: onnxruntime.OrtValue.ortvalue_from_numpy(array) for name, array in weights.items()}
         options.add_external_initializers(list(values), list(values.values()))
-        assert self._source is not None  # there is a session to share otherwise
-        session = _open(self._source, self._providers, options)
-        return [run_session(session, feeds) for feeds in samples]
+        return _open(self._slots.source, self._providers, options)
+
+    def _feeds(self, changed: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        feeds = {name: changed.get(name, self._weights[name]) for name in self._slots.fed}
+        for name, switch in self._slots.switches.items():
+            feeds[switch.given] = np.array(name in changed)
+            feeds[switch.weight] = changed.get(name, self._weights[name])
+        return feeds
 
 
-def _stored(model: Model, name: str) -> NDArray[Any]:
-    tensor = constant(constants(model.graph)[name])
-    assert tensor is not None  # constants() returns nothing else
-    return np.asarray(tensor.numpy())
+def _stored(model: Model, names: Sequence[str]) -> dict[str, NDArray[Any]]:
+    holders = constants(model.graph)
+    tensors = {name: constant(holders[name]) for name in names}
+    return {name: np.ascontiguousarray(tensor.numpy()) for name, tensor in tensors.items() if tensor is not None}
+
+
+def _can_be_fed(array: NDArray[Any]) -> bool:
+    """Tell whether onnxruntime takes an array of this type in a run: it knows numpy's own types only."""
+    return np.issubdtype(array.dtype, np.floating)  # bfloat16 is not one of them
+
+
+def _handed_in(array: NDArray[Any]) -> onnxruntime.OrtValue:
+    if _can_be_fed(array):
+        return onnxruntime.OrtValue.ortvalue_from_numpy(array)
+    return onnxruntime.OrtValue.ortvalue_from_numpy_with_onnx_type(array.view(np.uint16), _BFLOAT16)
 
 
 def run_session(session: onnxruntime.InferenceSession, feeds: Feeds) -> dict[str, NDArray[Any]]:
