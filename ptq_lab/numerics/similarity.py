@@ -58,6 +58,19 @@ def dot(x: NDArray[Any], y: NDArray[Any]) -> float:
     return float(np.einsum("i,i->", x, y))
 
 
+def power_of(values: NDArray[Any]) -> float:
+    """Return the sum of the squares of an array, added up in float64 however large or small the values are.
+
+    Examples
+    --------
+    >>> power_of(np.array([[3.0], [4.0]], np.float32))
+    25.0
+    """
+    flat = values.reshape(-1)
+    parts = (flat[start : start + _CHUNK].astype(np.float64) for start in range(0, flat.size, _CHUNK))
+    return math.fsum(dot(part, part) for part in parts)
+
+
 def relative_error(original: NDArray[Any], changed: NDArray[Any]) -> float:
     """Return ``||original - changed|| / ||original||``; 0 when both are zero.
 

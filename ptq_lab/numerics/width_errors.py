@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptq_lab.numerics.loss import weight_error
-from ptq_lab.numerics.similarity import dot
+from ptq_lab.numerics.similarity import power_of
 from ptq_lab.numerics.weights import quantize_weight
 
 MEASURED = (1, 2, 3, 4, 6, 8)  # bits; the others follow
@@ -42,7 +42,7 @@ def width_errors(
     >>> float(eight / nine)
     4.0
     """
-    power = dot(values.reshape(-1), values.reshape(-1))
+    power = power_of(values)
     tried = tuple(range(1, MEASURED[-1] + 1)) if values.size <= _SMALL else MEASURED
     rounded = (quantize_weight(values, bits=bits, axis=axis, correct=correct) for bits in tried)
     measured = np.array([weight_error(values, weight) ** 2 * power for weight in rounded])
