@@ -14,8 +14,8 @@ from ptq_lab.search.front import Front, fit_error, fit_size, pareto_front
 from ptq_lab.search.sensitivity import Sensitivity
 
 TRIES = 4  # real runs that a limit on the error may take
-_CLOSE = 0.8  # of the limit: an allocation whose error lies between is good enough
-_AIM = 0.93  # of the limit, so that what is measured rarely lies above it
+_CLOSE = 0.85  # of the limit: an allocation whose error lies between is good enough
+_AIM = 0.95  # of the limit, so that what is measured rarely lies above it
 
 Columns = NDArray[np.int64]
 
@@ -92,6 +92,16 @@ class Tables:
         columns = fit_size(self.front, size)
         return None if columns is None else self.allocation(columns)
 
+    def coarser(self, than: Allocation, more: float) -> Allocation | None:
+        """Return an allocation about half way down to the next point of the front, or to a size if that is nearer.
+
+        ``None`` if there is none in between: points lie on the hull, and what is between them does not.
+        """
+        smaller = self.front.sizes[self.front.sizes < than.size - 0.5]
+        floor = max(more, float(smaller[-1]) if smaller.size else 0.0)
+        found = self.within_size((floor + than.size) / 2)
+        return found if found is not None and more < found.size < than.size else None
+
     def within_average(self, bits: float) -> Allocation | None:
         """Return the best allocation of at most so many bits per weight, scales and padding not counted."""
         counts = np.array([math.prod(entry.shape) for entry in self.plan.entries], np.float64)
@@ -153,12 +163,18 @@ def meet_error(tables: Tables, limit: float, measure: Callable[[Mapping[str, int
     Predictions are right but for a factor that is nearly the same for neighbouring allocations; each run corrects it.
     """
     best: Allocation | None = None
-    aim = _AIM * limit
+    aim, failed = _AIM * limit, 0.0  # the latter: bytes that were too few
     for _ in range(TRIES):
-        wanted = tables.within_error(aim) or tables.most_exact
+        wanted: Allocation | None = tables.within_error(aim) or tables.most_exact
+        if best is not None and wanted is not None and wanted.size >= best.size:
+            wanted = tables.coarser(best, failed)
+        if wanted is None:
+            break
         found = replace(wanted, measured=measure(wanted.bits))
-        if found.measured <= limit and (best is None or found.size < best.size):
-            best = found
+        if found.measured <= limit:
+            best = found if best is None or found.size < best.size else best
+        else:
+            failed = max(failed, found.size)
         if _CLOSE * limit <= found.measured <= limit or found.measured == 0.0:
             break
         aim = _AIM * limit * found.predicted / found.measured
