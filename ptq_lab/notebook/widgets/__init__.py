@@ -1,0 +1,5 @@
+"""Live parts: anywidgets written by hand, one ``.js`` file each, on top of ``shared.js`` and ``shared.css``.
+
+In: the core's objects. Out: small states a page can show; every result also stands in an output without scripts.
+Owns anywidget and traitlets.
+"""
