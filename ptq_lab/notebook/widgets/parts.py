@@ -1,5 +1,8 @@
 """The files of a live part, and what stays of it on a page without a kernel."""
 
+# mypy: disallow-untyped-calls=False
+# (IPython's display functions carry no types.)
+
 from __future__ import annotations
 
 from functools import cache
