@@ -30,7 +30,7 @@ _HOME = {
     "SampleError": "errors",
     "Step": "progress",
     "TensorPlan": "plan",
-    "advise": "explanation",
+    "advise": "advice",
     "check_config": "config",
     "dump_config": "config",
     "explain": "explanation",
@@ -40,7 +40,7 @@ _HOME = {
     "load_model": "graph",
     "preview": "pipeline",
     "quantize": "pipeline",
-    "repair": "explanation",
+    "repair": "advice",
     "schema": "config",
     "template": "config",
     "unload_ipython_extension": "notebook.extension",
@@ -84,6 +84,8 @@ if TYPE_CHECKING:  # "as" tells type checkers that a name is exported
     from ptq_lab import (
         report as report,
     )
+    from ptq_lab.advice import advise as advise
+    from ptq_lab.advice import repair as repair
     from ptq_lab.config import (
         QuantConfig as QuantConfig,
     )
@@ -132,9 +134,7 @@ if TYPE_CHECKING:  # "as" tells type checkers that a name is exported
     from ptq_lab.errors import (
         SampleError as SampleError,
     )
-    from ptq_lab.explanation import advise as advise
     from ptq_lab.explanation import explain as explain
-    from ptq_lab.explanation import repair as repair
     from ptq_lab.explorer import MixedBitExplorer as MixedBitExplorer
     from ptq_lab.explorer import explore as explore
     from ptq_lab.graph import Model as Model

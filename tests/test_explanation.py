@@ -10,7 +10,7 @@ import pytest
 
 import ptq_lab
 from ptq_lab import demo, quantize
-from ptq_lab.explanation import edited
+from ptq_lab.advice import edited
 from ptq_lab.report.diagnosis import Edit, diagnose
 from ptq_lab.report.facts import ChannelFacts, Facts
 from ptq_lab.report.layer_errors import measure_layer_errors

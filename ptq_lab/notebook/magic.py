@@ -32,7 +32,7 @@ from ptq_lab.progress import silent
 
 USAGE = (
     "%%quantize MODEL [-o OUT] [-r NAME] [--samples X] [--eval X] [--fp16 on|off] [--inputShape S] "
-    "[--inputDataFormat NHWC|NCHW] [--optimize X] [--check] [--dry-run] [--quiet]   (%%quantize? explains)"
+    "[--inputDataFormat NHWC|NCHW] [--optimize X] [--check] [--dry-run] [--explain] [--quiet]   (%%quantize? explains)"
 )
 
 
@@ -52,6 +52,7 @@ class QuantizeMagics(Magics):
     @argument("--optimize", metavar="X", help="As the converter's flag of this name.")
     @argument("--check", action="store_true", help="Only check the configuration.")
     @argument("--dry-run", dest="dry_run", action="store_true", help="Only show the plan; write nothing.")
+    @argument("--explain", action="store_true", help="Say which layers cause the error, why, and what to edit.")
     @argument("--quiet", action="store_true", help="Show nothing; the result still goes to NAME.")
     @argument("-h", "--help", action="store_true", help="Show this text.")
     @cell_magic
@@ -136,6 +137,7 @@ class QuantizeMagics(Magics):
                 input_data_format=options.input_data_format,
                 optimize=options.optimize,
                 fp16=options.fp16 == "on",
+                explain=options.explain,
             )
         if not options.quiet:
             display.show_result(result, temporary=options.output is None)

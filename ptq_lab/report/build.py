@@ -19,9 +19,11 @@ from ptq_lab.plan import QuantPlan, TensorPlan
 from ptq_lab.report.activations import activation_rows
 from ptq_lab.report.compare import Measured
 from ptq_lab.report.execution import Execution
+from ptq_lab.report.findings import Explanation
 from ptq_lab.report.rows import PerformanceRow, ProductRow
 from ptq_lab.report.tables import ActivationRow, LayerRow, OutputRow, Preview, Report, Summary, Table
 from ptq_lab.report.text import format_bytes
+from ptq_lab.report.weight_outlines import outline_weights
 from ptq_lab.route import Quantized
 
 
@@ -79,6 +81,8 @@ def build_report(
     integers: Integers | None = None,
     performance: Costs | None = None,
     products: Sequence[ProductRow] = (),
+    explanation: Explanation | None = None,
+    record: Mapping[str, Any] | None = None,
 ) -> Report:
     """Put everything known about a finished run into tables.
 
@@ -98,6 +102,10 @@ def build_report(
         What the model costs to run beside others.
     products : sequence of ProductRow
         Activations that are quantized at run time.
+    explanation : Explanation, optional
+        What causes the error, if that was looked into.
+    record : mapping, optional
+        The manifest.
     """
     plan = done.plan
     rows = layer_rows(plan, done.prepared.weight)
@@ -144,6 +152,10 @@ def build_report(
         integers.preview if integers is not None else None,
         performance.rows if performance is not None else Table(PerformanceRow),
         Table(ProductRow, products),
+        weights=outline_weights(plan, done.prepared.weight),
+        predictions=measured.predictions,
+        explanation=explanation,
+        manifest=record or {},
     )
 
 

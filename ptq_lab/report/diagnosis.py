@@ -10,6 +10,7 @@ import numpy as np
 from ptq_lab.graph.model import constant, shape_of
 from ptq_lab.plan import TensorPlan
 from ptq_lab.report.facts import ChannelFacts, Facts
+from ptq_lab.report.layer_errors import worse_on_evaluation
 
 _SPREAD = 4.0  # largest channel over the median one, from which one scale for all wastes two bits
 _STRETCH = 4.0  # range over what 99.9 % of the values need
@@ -243,6 +244,21 @@ def _is_turned(here: ChannelFacts, there: ChannelFacts) -> bool:
     return as_they_are > _DOUBTS * doubt and reversed_ < 0.5 * as_they_are
 
 
+def _worse_there(facts: Facts) -> Iterator[Cause]:
+    """Layers that do much worse on evaluation samples than on those of calibration."""
+    found = worse_on_evaluation(facts.errors.values(), facts.evaluated_errors.values())
+    if found:
+        node, times = found[0]
+        here, there = facts.harm(node), facts.evaluated_errors[node].harm
+        yield Cause(
+            kind="larger error on evaluation samples",
+            nodes=tuple(node for node, _ in found),
+            evidence=f"error {there:.2g} on evaluation samples, {times:.0f} times the {here:.2g} of calibration; "
+            "calibrate on more samples, like those of the evaluation",
+            harm=sum(facts.evaluated_errors[node].harm - facts.harm(node) for node, _ in found),
+        )
+
+
 def _low_cosine(facts: Facts) -> Iterator[Cause]:
     """Layers that are simply far off."""
     worst = sorted(facts.errors, key=lambda node: -facts.harm(node))[:_WORST]
@@ -272,6 +288,7 @@ RULES: tuple[Rule, ...] = (
     _everything,
     _shifted,
     _other_inputs,
+    _worse_there,
     _low_cosine,
     _fallback,
 )

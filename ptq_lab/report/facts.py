@@ -75,7 +75,9 @@ class Facts:
     model : Model
         The float model whose layers the plan quantizes.
     errors : mapping of str to ErrorRow
-        By node.
+        By node, on calibration samples.
+    evaluated_errors : mapping of str to ErrorRow
+        The same on evaluation samples; empty without any.
     activations : mapping of str to ActivationFacts
         By tensor; those that carry codes.
     inputs : mapping of str to ChannelFacts
@@ -92,6 +94,7 @@ class Facts:
     plan: QuantPlan
     model: Model
     errors: Mapping[str, ErrorRow]
+    evaluated_errors: Mapping[str, ErrorRow] = field(default_factory=dict)
     activations: Mapping[str, ActivationFacts] = field(default_factory=dict)
     inputs: Mapping[str, ChannelFacts] = field(default_factory=dict)
     evaluated: Mapping[str, ChannelFacts] = field(default_factory=dict)
@@ -102,15 +105,9 @@ class Facts:
     kernel_notes: tuple[str, ...] = ()
 
     def harm(self, node: str) -> float:
-        """Return how much error a layer makes by itself, 0 if unknown.
-
-        It is ``1 - cosine`` of its output, or half the error averaged over channels where that is larger: the cosine
-        does not see what is lost in small channels, and later layers may.
-        """
+        """Return how much error a layer makes by itself, 0 if unknown; see :attr:`ErrorRow.harm`."""
         row = self.errors.get(node)
-        if row is None or row.isolated_cosine is None:
-            return 0.0
-        return max(0.0, 1.0 - row.isolated_cosine, 0.5 * (row.channel_error or 0.0))
+        return row.harm if row is not None else 0.0
 
 
 def activation_facts(plan: QuantPlan, model: Model, samples: Sequence[Feeds]) -> dict[str, ActivationFacts]:

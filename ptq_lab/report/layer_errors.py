@@ -19,6 +19,10 @@ from ptq_lab.report.rows import ErrorRow
 from ptq_lab.report.tables import Table
 from ptq_lab.runtime import CPU, Feeds, open_session, run_session
 
+MUCH_WORSE = 3.0
+"""How many times larger a layer's error is on evaluation samples when it is called much larger."""
+
+_WORTH = 1e-4  # 1 - cosine on evaluation samples below which no ratio is worth a word
 _CHANNELS = {"Conv": 1, "ConvTranspose": 1}  # axis of a layer's output along which a bias acts; the last for others
 
 
@@ -70,6 +74,28 @@ def measure_layer_errors(
             seen[layer.node][1].add(wanted[layer.output], after[layer.output], axis)
         progress(Step("layer errors", index + 1, len(samples), f"{len(names)} layers"))
     return Table(ErrorRow, (_row(layer, *seen[layer.node]) for layer in layers))
+
+
+def worse_on_evaluation(errors: Iterable[ErrorRow], evaluated: Iterable[ErrorRow]) -> tuple[tuple[str, float], ...]:
+    """Return the layers whose own error is much larger on evaluation samples, with how many times, the largest first.
+
+    Examples
+    --------
+    >>> def row(cosine):
+    ...     return ErrorRow(node="conv", op_type="Conv", tensor="y", isolated_cosine=cosine, isolated_sqnr_db=None,
+    ...                     accumulated_cosine=None, accumulated_sqnr_db=None)
+    >>> [(node, round(times)) for node, times in worse_on_evaluation([row(0.999)], [row(0.99)])]
+    [('conv', 10)]
+    >>> worse_on_evaluation([row(0.999)], [row(0.998)])
+    ()
+    """
+    seen = {row.node: row.harm for row in errors if row.isolated_cosine is not None}
+    times = {
+        row.node: row.harm / max(seen[row.node], _WORTH / MUCH_WORSE)
+        for row in evaluated
+        if row.node in seen and row.harm > _WORTH
+    }
+    return tuple(sorted(((node, x) for node, x in times.items() if x >= MUCH_WORSE), key=lambda item: -item[1]))
 
 
 class _Runs:

@@ -160,3 +160,14 @@ class ErrorRow:
     accumulated_sqnr_db: float | None
     channel_error: float | None = None
     shift_share: float | None = None
+
+    @property
+    def harm(self) -> float:
+        """How much error the layer makes by itself, 0 if unknown.
+
+        It is ``1 - cosine`` of its output, or half the error averaged over channels where that is larger: the cosine
+        does not see what is lost in small channels, and later layers may.
+        """
+        if self.isolated_cosine is None:
+            return 0.0
+        return max(0.0, 1.0 - self.isolated_cosine, 0.5 * (self.channel_error or 0.0))

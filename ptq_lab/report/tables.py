@@ -9,12 +9,18 @@ from __future__ import annotations
 import csv
 import json
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, overload
 
+from ptq_lab.report.files import replacing
+from ptq_lab.report.predictions import Predictions
 from ptq_lab.report.rows import LayerRow, OutputRow, PerformanceRow, ProductRow
+
+if TYPE_CHECKING:
+    from ptq_lab.report.findings import Explanation
+    from ptq_lab.report.weight_outlines import WeightOutline
 
 __all__ = [
     "ActivationRow",
@@ -139,7 +145,7 @@ class Table(Sequence[Row], Generic[Row]):
 
     def to_csv(self, path: str | Path) -> None:
         """Write one header line and one line per row; shapes read ``64x3x3x3``, missing values are empty."""
-        with Path(path).open("w", newline="", encoding="utf-8") as file:
+        with replacing(Path(path), what="the table") as file:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(self.columns)
             for row in self.records():
@@ -149,8 +155,13 @@ class Table(Sequence[Row], Generic[Row]):
         """Return the rows as a JSON list, and write it to `path` if given; infinities are ``null``."""
         text = _json(self.records())
         if path is not None:
-            Path(path).write_text(text + "\n", encoding="utf-8")
+            _write(path, text)
         return text
+
+
+def _write(path: str | Path, text: str) -> None:
+    with replacing(Path(path), what="the table") as file:
+        file.write(text + "\n")
 
 
 def _json(data: object) -> str:
@@ -297,6 +308,14 @@ class Report:
         What the float model, the quantized one and others cost here; empty if that was not measured.
     products : Table of ProductRow
         One row per activation that is quantized at run time.
+    weights : tuple of WeightOutline
+        How the values of every quantized weight are spread, before and after.
+    predictions : Predictions or None
+        What both models answer, if they are classifiers.
+    explanation : Explanation or None
+        What causes the error, once it was looked into: ``quantize(..., explain=True)`` or ``explain(result)``.
+    manifest : mapping
+        The record of the run, as in ``manifest.json``; empty for a report that is of no run.
     """
 
     summary: Summary
@@ -306,9 +325,13 @@ class Report:
     preview: Preview | None = None
     performance: Table[PerformanceRow] = field(default_factory=lambda: Table(PerformanceRow))
     products: Table[ProductRow] = field(default_factory=lambda: Table(ProductRow))
+    weights: tuple[WeightOutline, ...] = ()
+    predictions: Predictions | None = None
+    explanation: Explanation | None = None
+    manifest: Mapping[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return everything but the picture as plain data, with the derived ratio."""
+        """Return everything but the picture and the manifest as plain data, with the derived ratio."""
         summary = asdict(self.summary)
         summary["compression_ratio"] = self.summary.compression_ratio
         return {
@@ -319,13 +342,16 @@ class Report:
             "sample": _sample(self.preview),
             "performance": self.performance.records(),
             "products": self.products.records(),
+            "weights": [asdict(weight) for weight in self.weights],
+            "predictions": self.predictions.to_dict() if self.predictions else None,
+            "explanation": self.explanation.to_dict() if self.explanation else None,
         }
 
     def to_json(self, path: str | Path | None = None) -> str:
         """Return :meth:`to_dict` as JSON text, and write it to `path` if given; infinities are ``null``."""
         text = _json(self.to_dict())
         if path is not None:
-            Path(path).write_text(text + "\n", encoding="utf-8")
+            _write(path, text)
         return text
 
     def to_csv(self, path: str | Path) -> None:

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from ptq_lab.report.dynamic_text import performance_table, product_table
+from ptq_lab.report.findings import explanation_text
 from ptq_lab.report.formats import (
     NAME_WIDTH,
     WIDTH,
@@ -94,6 +95,8 @@ def render_text(report: Report, *, written_to: str = "", max_layers: int | None 
     blocks = [title(report.summary), "\n".join(_fact_lines(report, written_to))]
     if report.performance:
         blocks.append(performance_table(report))
+    if report.explanation is not None:
+        blocks.append(explanation_text(report.explanation))
     if len(report.outputs) > 1:
         blocks.append(_output_table(report.outputs))
     if report.layers:
