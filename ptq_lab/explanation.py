@@ -112,6 +112,7 @@ def look(subject: Subject, *, progress: Progress = silent) -> Explanation:
         everything=static and config.lab.quantize_ops == "all",
         quant_type=config.common.quant_type or "",
         kernel_notes=subject.kernel_notes,
+        skipped=config.common.skip_quant_node,
     )
     looked_at, evaluated_on = _origin(subject.samples, len(few)), _origin(subject.evaluated, len(judged))
     return Explanation(errors, diagnose(facts), there, looked_at, evaluated_on)

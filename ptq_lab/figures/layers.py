@@ -74,7 +74,7 @@ def draw_layers(report: Report) -> go.Figure:
     figure.update_layout(
         barmode="overlay",
         hovermode="closest",
-        xaxis=_layer_axis(report.layers),
+        xaxis=layer_axis(report.layers),
         yaxis={
             "domain": [0.56, 1],
             "title": {"text": "relative error"},
@@ -166,7 +166,8 @@ def _after(rows: Sequence[tuple[int, LayerRow]], name: str, colour: str) -> go.B
     )
 
 
-def _layer_axis(layers: Sequence[LayerRow]) -> dict[str, object]:
+def layer_axis(layers: Sequence[LayerRow]) -> dict[str, object]:
+    """Return the axis that names layers where they are few, and numbers them where they are many."""
     axis: dict[str, object] = {"anchor": "y2", "range": [-0.6, max(1, len(layers)) - 0.4], "showgrid": False}
     if len(layers) > NAMED_LAYERS:
         return axis | {"title": {"text": "layer"}, "tickformat": "d"}

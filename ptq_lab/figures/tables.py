@@ -148,10 +148,17 @@ def environment() -> jinja2.Environment:
     made.filters |= {"bytes": text.format_bytes, "shape": text.format_shape, "decibel": text.format_decibel}
     made.filters |= {"shorten": text.shorten, "percent": text.format_percent}
     made.globals["colours"] = {"CODES": style.CODES, "FLOAT": style.FLOAT, "INK": style.INK}
+    made.globals["tint"] = _tint
     made.globals["performance_headers"] = dynamic_text.DOCUMENT_HEADERS
     made.globals["lowest"] = dynamic_text.LOWEST
     made.globals["css"] = loader.get_source(made, "style.css")[0]
     return made
+
+
+def _tint(share: float, same: bool) -> str:
+    """Return the colour of a cell of a confusion matrix: the more samples, the stronger."""
+    red, green, blue = (int((style.CODES if same else style.FLOAT)[i : i + 2], 16) for i in (1, 3, 5))
+    return f"rgba({red},{green},{blue},{0.12 + 0.38 * share:.2f})"
 
 
 def view_report(report: Report, written_to: str = "") -> ReportView:

@@ -21,6 +21,7 @@ _MASK = -1000.0  # what a mask adds to scores that shall not count: -10000, or t
 _WORST = 2  # layers that are proposed for float because of nothing but their cosine
 _SHIFTED = 0.5
 _FEW_BITS = 5
+_SINGLE = 4  # layers that are named one by one where one width is too small for many
 _DIFFERENT = 0.5  # of a deviation, by which the inputs of calibration and evaluation may differ
 _DOUBTS = 3.0  # standard errors from which a difference is none of chance
 _BAD = 1e-3  # 1 - cosine of a layer by itself, from which it is worth a word
@@ -106,16 +107,27 @@ def _one_scale(facts: Facts) -> Iterator[Cause]:
 
 
 def _too_few_bits(facts: Facts) -> Iterator[Cause]:
-    """Weights rounded more coarsely than the layer can bear."""
-    for entry in facts.plan.entries:
-        if entry.bits < _FEW_BITS and facts.harm(entry.node) > _BAD:
-            yield Cause(
-                kind="too few bits",
-                nodes=(entry.node,),
-                evidence=f"{entry.bits} bits alone leave a cosine of {1 - facts.harm(entry.node):.4f} behind it",
-                harm=facts.harm(entry.node),
-                edits=(Edit("ptq_lab.layer_bits", entry.node, "8"),),
-            )
+    """Weights rounded more coarsely than the layer can bear: the worst one by one, the rest together."""
+    found = [entry for entry in facts.plan.entries if entry.bits < _FEW_BITS and facts.harm(entry.node) > _BAD]
+    found.sort(key=lambda entry: -facts.harm(entry.node))
+    for entry in found[:_SINGLE]:
+        yield Cause(
+            kind="too few bits",
+            nodes=(entry.node,),
+            evidence=f"{entry.bits} bits alone: {_loss(facts, entry.node)}",
+            harm=facts.harm(entry.node),
+            edits=(Edit("ptq_lab.layer_bits", entry.node, "8"),),
+        )
+    rest = found[_SINGLE:]
+    if rest:
+        widths = {entry.bits for entry in facts.plan.entries}
+        yield Cause(
+            kind="too few bits in many layers",
+            nodes=tuple(entry.node for entry in rest),
+            evidence=f"{len(rest)} more layers of fewer than {_FEW_BITS} bits, the worst: {_loss(facts, rest[0].node)}",
+            harm=facts.harm(rest[0].node),
+            edits=(Edit("common_quant_param", "bit_num", "8"),) if len(widths) == 1 else (),
+        )
 
 
 def _stretched(facts: Facts) -> Iterator[Cause]:
@@ -173,7 +185,7 @@ def _mismatched(facts: Facts) -> Iterator[Cause]:
                 nodes=nodes,
                 evidence=f"the steps of the operands differ up to {max(ratios.values()):.0f} times",
                 harm=sum(harm) + masked,  # a drowned mask lets padding through, which no single layer shows
-                edits=(Edit("common_quant_param", "skip_quant_node", ",".join([*nodes, *behind])),),
+                edits=(_skipping(facts, *nodes, *behind),),
             )
 
 
@@ -267,9 +279,9 @@ def _low_cosine(facts: Facts) -> Iterator[Cause]:
             yield Cause(
                 kind="low cosine",
                 nodes=(node,),
-                evidence=f"the layer alone leaves a cosine of {1 - facts.harm(node):.4f}",
+                evidence=f"the layer alone: {_loss(facts, node)}",
                 harm=facts.harm(node) / 4,  # the last resort: what is known better comes first
-                edits=(Edit("common_quant_param", "skip_quant_node", node),),
+                edits=(_skipping(facts, node),),
             )
 
 
@@ -293,6 +305,11 @@ RULES: tuple[Rule, ...] = (
     _fallback,
 )
 """Everything that is looked for; to add a cause, add a function and a line."""
+
+
+def _skipping(facts: Facts, *nodes: str) -> Edit:
+    """Leave nodes in float, besides those that are left there already."""
+    return Edit("common_quant_param", "skip_quant_node", ",".join(dict.fromkeys([*facts.skipped, *nodes])))
 
 
 def _channel_spread(facts: Facts, entry: TensorPlan) -> float:
@@ -332,6 +349,15 @@ def _harm_behind(facts: Facts, name: str) -> float:
 def _is_mask(facts: Facts, tensor: str) -> bool:
     """Tell whether an operand reaches as far down as the bias of a mask does."""
     return any(each.tensor == tensor and each.low < _MASK for each in facts.plan.activations)
+
+
+def _loss(facts: Facts, node: str) -> str:
+    """Return in words what a layer loses by itself."""
+    row = facts.errors[node]
+    words = f"cosine {row.isolated_cosine:.4f}"
+    if row.channel_error is None or 0.5 * row.channel_error <= 1.0 - (row.isolated_cosine or 0.0):
+        return words
+    return f"{words}, and a channel loses {row.channel_error:.1%} of its power on average"
 
 
 def _numbers(values: np.ndarray) -> str:

@@ -89,6 +89,8 @@ class Facts:
     quant_type : str
     kernel_notes : tuple of str
         Layers that do not run as integers.
+    skipped : tuple of str
+        What the configuration leaves in float already.
     """
 
     plan: QuantPlan
@@ -103,6 +105,7 @@ class Facts:
     everything: bool = False
     quant_type: str = ""
     kernel_notes: tuple[str, ...] = ()
+    skipped: tuple[str, ...] = ()
 
     def harm(self, node: str) -> float:
         """Return how much error a layer makes by itself, 0 if unknown; see :attr:`ErrorRow.harm`."""

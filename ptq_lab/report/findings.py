@@ -10,7 +10,7 @@ from ptq_lab.report.formats import NAME_WIDTH, format_decibel, shorten, text_tab
 from ptq_lab.report.rows import ErrorRow
 from ptq_lab.report.tables import Table
 
-HARM = "harm is that of the layer alone, or half its error averaged over channels where that is larger"
+HARM = "harm is the error of the layer alone, or half its error averaged over channels where that is larger"
 
 _SHOWN = 12  # layers
 
@@ -128,4 +128,4 @@ def _layers(found: Explanation, limit: int) -> str:
     hidden = len(found.errors) - len(rows)
     table = text_table(headers, rows, right=headers[2:])
     note = f"\n... and {hidden} more layers" if hidden else ""
-    return f"1 - cosine of each layer's output, the most harmful first; {HARM}\n{table}{note}"
+    return f"1 - cosine of each layer's output, the most harmful first;\n{HARM}\n{table}{note}"

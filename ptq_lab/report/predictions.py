@@ -38,6 +38,8 @@ class Predictions:
     >>> seen = Predictions(output="logits", classes=3, before=(0, 1, 2, 1), after=(0, 2, 2, 2), labels=(0, 1, 2, 2))
     >>> seen.changed, seen.flips, seen.lost, seen.won
     (2, ((1, 2, 2),), 1, 1)
+    >>> seen.counts
+    ((1, 2, 0), (2, 1, 3), (0, 1, 1))
     >>> seen.matrix()
     ((1, 0, 0), (0, 0, 2), (0, 0, 1))
     """
@@ -61,6 +63,13 @@ class Predictions:
         return tuple(
             (old, new, count) for (old, new), count in sorted(found.items(), key=lambda item: (-item[1], item))
         )
+
+    @property
+    def counts(self) -> tuple[tuple[int, int, int], ...]:
+        """Class, how often it was the answer before, and after; those first whose number changed most."""
+        old, new = Counter(self.before), Counter(self.after)
+        found = ((each, old[each], new[each]) for each in {*old, *new})
+        return tuple(sorted(found, key=lambda item: (-abs(item[1] - item[2]), item)))
 
     @property
     def lost(self) -> int:
