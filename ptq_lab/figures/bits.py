@@ -27,7 +27,7 @@ def draw_bits(report: Report) -> go.Figure:
     Returns
     -------
     plotly.graph_objects.Figure
-        In the order of the graph; layers that stayed float have another colour and all their bits.
+        In the order of the graph; layers that stayed float have another colour and reach beyond the upper axis.
 
     Examples
     --------
@@ -68,7 +68,7 @@ def draw_bits(report: Report) -> go.Figure:
         barmode="overlay",
         hovermode="closest",
         xaxis=layer_axis(report.layers),
-        yaxis={"domain": [0.56, 1], "title": {"text": "bits per weight"}, "rangemode": "tozero"},
+        yaxis={"domain": [0.56, 1], "title": {"text": "bits per weight"}, "range": [0, _top(report)], "dtick": 2},
         yaxis2={"domain": [0, 0.46], "title": {"text": "bytes"}, "tickformat": "~s", "rangemode": "tozero"},
     )
     return figure
@@ -78,21 +78,21 @@ def bits_html(report: Report) -> str:
     """Return :func:`draw_bits` as a still picture (SVG), names in its tool tips."""
     rows = list(report.layers)
     step = 800 / max(1, len(rows))
-    top_bits = max((bits_of(row) for row in rows), default=1) or 1
+    top_bits = _top(report)
     top_size = max((row.bytes_before for row in rows), default=1) or 1
     bars = [
         {
             "title": f"{row.node}: {bits_of(row)} bits, {format_bytes(row.bytes_after)}",
             "x": round(index * step + 0.1 * step, 1),
             "width": round(0.8 * step, 1),
-            "bits": round(98 * bits_of(row) / top_bits, 1),
+            "bits": round(98 * min(1.0, bits_of(row) / top_bits), 1),
             "before": round(94 * row.bytes_before / top_size, 1),
             "after": round(94 * row.bytes_after / top_size, 1),
             "colour": style.CODES if row.quantized else style.FLOAT,
         }
         for index, row in enumerate(rows)
     ]
-    return render("bits", bars=bars, ink=style.INK, heading=heading(report), top=top_bits, size=format_bytes(top_size))
+    return render("bits", bars=bars, ink=style.INK, heading=heading(report), size=format_bytes(top_size))
 
 
 def bits_text(report: Report) -> str:
@@ -103,7 +103,7 @@ def bits_text(report: Report) -> str:
             str(bits_of(row)),
             format_bytes(row.bytes_before),
             format_bytes(row.bytes_after),
-            ("#" if row.quantized else "-") * bits_of(row),
+            "#" * row.bits if row.bits is not None else "float",
         )
         for row in report.layers
     ]
@@ -116,6 +116,11 @@ def heading(report: Report) -> str:
     count = sum(size for _, size in sizes.values())
     average = sum(bits * size for bits, size in sizes.values()) / count if count else 0.0
     return f"Bits and bytes of every layer: {average:.2f} bits per weight on average"
+
+
+def _top(report: Report) -> float:
+    """Return where the axis of bits ends: float weights would leave the others no room."""
+    return 1.15 * max((row.bits for row in report.layers if row.bits is not None), default=FLOAT_BITS)
 
 
 def bits_of(row: LayerRow) -> int:

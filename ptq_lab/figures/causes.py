@@ -35,8 +35,14 @@ class ExplanationView:
     causes: tuple[CauseView, ...]
 
 
-def explanation_html(found: Explanation) -> str:
+def explanation_html(found: Explanation, *, pictures: bool = True) -> str:
     """Return causes, the error along the depth and the most harmful layers as one script-free piece of HTML.
+
+    Parameters
+    ----------
+    found : Explanation
+    pictures : bool
+        Whether to show more than the causes.
 
     Examples
     --------
@@ -47,7 +53,7 @@ def explanation_html(found: Explanation) -> str:
     >>> "a&lt;b&gt;" in html, "[s]" in html, "<script" in html
     (True, True, False)
     """
-    pictures = bool(found.errors)
+    pictures = pictures and bool(found.errors)
     depth, errors = (depth_html(found), errors_html(found)) if pictures else ("", "")
     return render("explanation", view=view_causes(found), pictures=pictures, depth=depth, errors=errors)
 

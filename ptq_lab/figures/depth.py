@@ -56,7 +56,7 @@ def draw_depth(found: Explanation) -> go.Figure:
     """
     figure = style.new_figure(TITLE, height=380)
     words = [_hover(row, found) for row in found.errors]
-    for line in error_lines(found):
+    for index, line in enumerate(error_lines(found)):  # the first one's words say what all lines show
         figure.add_trace(
             go.Scatter(
                 x=list(range(len(line.values))),
@@ -65,11 +65,11 @@ def draw_depth(found: Explanation) -> go.Figure:
                 mode="lines+markers",
                 line={"color": line.colour, "width": 2, "dash": line.dash},
                 marker={"size": 5},
-                **({"hovertext": words, "hoverinfo": "text"} if line.dash == "solid" else {"hoverinfo": "skip"}),
+                **({"hoverinfo": "skip"} if index else {"hovertext": words, "hoverinfo": "text"}),
             )
         )
     figure.update_layout(
-        hovermode="closest",
+        hovermode="x",
         xaxis=_axis(found.errors),
         yaxis={"title": {"text": "1 - cosine"}, "type": "log", "dtick": 1, "exponentformat": "power"},
     )
@@ -89,7 +89,7 @@ def depth_html(found: Explanation) -> str:
     drawn = [(line, [place(i, value) for i, value in enumerate(line.values) if value is not None]) for line in lines]
     return render(
         "depth",
-        heading=f"{TITLE}: 1 - cosine of each layer's output, on a logarithmic scale",
+        heading="1 - cosine of each layer's output, on a logarithmic scale",
         ink=style.INK,
         scale=[(_TOP + (top - power) * unit, power) for power in range(bottom, top + 1)],
         lines=[(line.name, line.colour, line.dash, "M" + "L".join(points)) for line, points in drawn if points],

@@ -99,7 +99,7 @@ def layers_text(report: Report) -> str:
 
 def describe_layer(row: LayerRow) -> str:
     """Return what there is to know about a layer as the lines of a hover box, escaped for plotly."""
-    sizes = f"{format_bytes(row.bytes_before)} -> {format_bytes(row.bytes_after)}"
+    sizes = _sizes(row)
     if row.quantized:
         fate = f"{row.bits} bits {row.granularity}, stored as {row.storage}"
         errors = f"relative error {format_percent(row.relative_error)}, SQNR {format_decibel(row.sqnr_db)} dB"
@@ -108,6 +108,10 @@ def describe_layer(row: LayerRow) -> str:
     head = f"{row.op_type} {format_shape(row.shape)}"
     lines = [escape(text) for text in (row.tensor, head, fate, sizes, errors) if text]
     return "<br>".join([f"<b>{escape(row.node)}</b>", *lines])
+
+
+def _sizes(row: LayerRow) -> str:
+    return f"{format_bytes(row.bytes_before)} -> {format_bytes(row.bytes_after)}"
 
 
 def _columns(rows: Sequence[tuple[int, LayerRow]]) -> dict[str, list[object]]:
@@ -156,7 +160,8 @@ def _before(rows: Sequence[tuple[int, LayerRow]]) -> go.Bar:
 
 def _after(rows: Sequence[tuple[int, LayerRow]], name: str, colour: str) -> go.Bar:
     return go.Bar(
-        **_columns(rows),
+        x=[i for i, _ in rows],
+        hovertext=[f"<b>{escape(row.node)}</b><br>{_sizes(row)}" for _, row in rows],
         y=[row.bytes_after for _, row in rows],
         name=name,
         marker={"color": colour},

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +32,10 @@ Pictures = tuple[str, Sequence[tuple[str, str]], Sequence[StillPanel], Sequence[
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Drawn:
-    """A figure: its number on the page, its JSON, and the picture that stands there without scripts."""
+    """A figure: its number and title on the page, its JSON, and the picture that stands there without scripts."""
 
     number: int
+    title: str
     json: str
     still: str
 
@@ -131,10 +133,14 @@ def _figures(report: Report) -> dict[str, Drawn]:
     wanted.append(("sizes", report, draw_sizes, lambda _: ""))  # the table above it says the same
     if len(widths) > 1:
         wanted.append(("bits", report, bits.draw_bits, bits.bits_html))
-    return {
-        name: Drawn(number=number, json=_script_data(draw(data)), still=_bare(still(data)))
-        for number, (name, data, draw, still) in enumerate(wanted, 1)
-    }
+    return {name: _drawn(number, draw(data), still(data)) for number, (name, data, draw, still) in enumerate(wanted, 1)}
+
+
+def _drawn(number: int, figure: go.Figure, still: str) -> Drawn:
+    """Take the title out of a figure: the page sets it, where it can wrap."""
+    title = unescape(figure.layout.title.text)
+    figure.update_layout(title=None, margin={"t": 40})
+    return Drawn(number=number, title=title, json=_script_data(figure), still=_bare(still))
 
 
 def _distributions(report: Report) -> list[Pictures]:

@@ -136,15 +136,18 @@ class _Total:
     def add(self, wanted: NDArray[Any], got: NDArray[Any], axis: int) -> None:
         if wanted.shape != got.shape or not wanted.size:
             return
-        error = got - wanted
         self._samples += 1
+        if not (np.isfinite(wanted).all() and np.isfinite(got).all()):
+            self._noise = np.inf  # as far apart as can be: nothing is added to the cosine
+            return
+        error = got - wanted
         self._count += wanted.size
         self._cosine += min(1.0, cosine(wanted, got))
         self._signal += dot(wanted.reshape(-1), wanted.reshape(-1))
         self._noise += dot(error.reshape(-1), error.reshape(-1))
         others = tuple(each for each in range(error.ndim) if each != axis % error.ndim)
         self._shift = self._shift + error.sum(axis=others, dtype=np.float64)
-        powers = [np.square(values).sum(axis=others, dtype=np.float64) for values in (wanted, error)]
+        powers = [np.square(values, dtype=np.float64).sum(axis=others) for values in (wanted, error)]
         self._of_channels = self._of_channels + np.array(powers)
 
     @property
@@ -160,6 +163,8 @@ class _Total:
         """Error power over signal power of each channel (at most 1), averaged: small channels count like large ones."""
         if not self._samples:
             return None
+        if np.isinf(self._noise):
+            return 1.0
         signal, noise = np.asarray(self._of_channels, np.float64)
         return (
             float(np.minimum(1.0, noise[signal > 0.0] / signal[signal > 0.0]).mean()) if (signal > 0.0).any() else 0.0
@@ -168,7 +173,7 @@ class _Total:
     @property
     def shift_share(self) -> float | None:
         """Share of the error's power that a bias per channel would take away."""
-        if not self._samples or self._noise <= 0.0:
+        if not self._samples or self._noise <= 0.0 or np.isinf(self._noise):
             return None
         shift = np.asarray(self._shift, np.float64)
         return float(min(1.0, (shift**2).sum() * shift.size / self._count / self._noise))
