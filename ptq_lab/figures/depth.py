@@ -142,13 +142,12 @@ def _loss(cosine: float | None) -> float | None:
 
 def _words(row: ErrorRow, found: Explanation) -> str:
     there = found.on_evaluation(row.node)
-    text = f"{row.node} ({row.op_type}): alone {format_loss(row.isolated_cosine)}, with all before "
-    text += format_loss(row.accumulated_cosine)
-    if there is None:
-        return text
-    return (
-        f"{text}; on evaluation samples {format_loss(there.isolated_cosine)}, {format_loss(there.accumulated_cosine)}"
-    )
+    text = f"{row.node}: alone {_both(row)}"
+    return text if there is None else f"{text}; evaluation: {_both(there)}"
+
+
+def _both(row: ErrorRow) -> str:
+    return f"{format_loss(row.isolated_cosine)}, with all before {format_loss(row.accumulated_cosine)}"
 
 
 def _hover(row: ErrorRow, found: Explanation) -> str:

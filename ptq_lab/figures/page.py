@@ -119,7 +119,7 @@ def sections(report: Report) -> dict[str, str]:
 def _figures(report: Report) -> dict[str, Drawn]:
     """Draw what the page shows, by name."""
     found, seen = report.explanation, report.predictions
-    widths = {row.bits for row in report.layers}
+    widths = {row.bits for row in report.layers if row.quantized}
     wanted: list[tuple[str, object, Callable[[Any], go.Figure], Callable[[Any], str]]] = []
     if seen is not None:
         wanted.append(("confusion", seen, confusion.draw_confusion, confusion.confusion_html))

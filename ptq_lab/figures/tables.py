@@ -151,7 +151,8 @@ def environment() -> jinja2.Environment:
     made.globals["tint"] = _tint
     made.globals["performance_headers"] = dynamic_text.DOCUMENT_HEADERS
     made.globals["lowest"] = dynamic_text.LOWEST
-    made.globals["css"] = loader.get_source(made, "style.css")[0]
+    for name, file in (("css", "style.css"), ("more_css", "panels.css")):
+        made.globals[name] = loader.get_source(made, file)[0]
     return made
 
 
