@@ -9,11 +9,12 @@ from math import log10
 import plotly.graph_objects as go
 
 from ptq_lab.figures import style
-from ptq_lab.figures.panels import Curve, Panel, draw_panels, still_panels
+from ptq_lab.figures.panels import TITLE_WIDTH, Curve, Panel, draw_panels, still_panels
 from ptq_lab.figures.tables import render
 from ptq_lab.report.harm import worst_activations
+from ptq_lab.report.names import telling_names
 from ptq_lab.report.tables import ActivationRow, Report
-from ptq_lab.report.text import format_percent, shorten, text_table
+from ptq_lab.report.text import format_percent, text_table
 
 DRAWN = 6
 TITLE = "Values of activations, those first of which most is cut off"
@@ -43,33 +44,35 @@ def draw_activations(report: Report) -> go.Figure:
     >>> draw_activations(report).data[0].name
     'kept'
     """
-    return draw_panels(escape(TITLE), activation_panels(worst_activations(report)[:DRAWN]), values=False)
+    return draw_panels(escape(TITLE), activation_panels(worst_activations(report))[:DRAWN], values=False)
 
 
 def activations_html(report: Report, *, limit: int = DRAWN) -> str:
     """Return :func:`draw_activations` as still pictures (SVG)."""
-    panels = activation_panels(worst_activations(report)[:limit])
+    panels = activation_panels(worst_activations(report))[:limit]
     return render("panels", title=TITLE, panels=still_panels(panels), legend=LEGEND)
 
 
 def activations_text(report: Report) -> str:
     """Return :func:`draw_activations` as rows of characters: ``#`` is inside the range, ``-`` is cut off."""
-    rows = []
-    for row in worst_activations(report)[:DRAWN]:
+    every, rows = worst_activations(report), []
+    for row, name in list(zip(every, telling_names([row.tensor for row in every]), strict=True))[:DRAWN]:
         low, high = _ends(row)
-        rows.append((shorten(row.tensor), f"{low:.3g}", _marks(row), f"{high:.3g}", format_percent(row.clip_share)))
+        rows.append((name, f"{low:.3g}", _marks(row), f"{high:.3g}", format_percent(row.clip_share)))
     return text_table(("activation", "low", "values", "high", "cut off"), rows, right=("low", "cut off"))
 
 
 def activation_panels(rows: Sequence[ActivationRow]) -> tuple[Panel, ...]:
     """Return a panel for every activation that has a histogram."""
-    return tuple(_panel(row) for row in rows if row.histogram)
+    counted = [row for row in rows if row.histogram]
+    titles = telling_names([row.tensor for row in counted], TITLE_WIDTH)
+    return tuple(_panel(row, title) for row, title in zip(counted, titles, strict=True))
 
 
 LEGEND = ((style.CODES, "kept"), (style.FLOAT, "cut off"), (style.INK, "range of the codes"))
 
 
-def _panel(row: ActivationRow) -> Panel:
+def _panel(row: ActivationRow, title: str) -> Panel:
     low, high = _ends(row)
     kept, cut = _heights(row, inside=True), _heights(row, inside=False)
     words = f"{row.method} {row.low:.3g} to {row.high:.3g}, {format_percent(row.clip_share)} cut off"
@@ -78,7 +81,8 @@ def _panel(row: ActivationRow) -> Panel:
         curves.append(Curve(name="cut off", colour=style.FLOAT, tops=cut))
     ends = tuple(end for end in (row.low, row.high) if low <= end <= high)
     return Panel(
-        title=row.tensor,
+        title=title,
+        name=row.tensor,
         words=words,
         low=low,
         high=high,

@@ -10,8 +10,9 @@ import plotly.graph_objects as go
 from ptq_lab.figures import style
 from ptq_lab.figures.layers import BAR_WIDTH, describe_layer, layer_axis
 from ptq_lab.figures.tables import render
+from ptq_lab.report.names import telling_names
 from ptq_lab.report.tables import LayerRow, Report
-from ptq_lab.report.text import format_bytes, shorten, text_table
+from ptq_lab.report.text import format_bytes, text_table
 
 FLOAT_BITS = 32
 
@@ -99,13 +100,13 @@ def bits_text(report: Report) -> str:
     """Return :func:`draw_bits` as bars of characters, one per bit."""
     rows = [
         (
-            shorten(row.node),
+            name,
             str(bits_of(row)),
             format_bytes(row.bytes_before),
             format_bytes(row.bytes_after),
             "#" * row.bits if row.bits is not None else "float",
         )
-        for row in report.layers
+        for row, name in zip(report.layers, telling_names([row.node for row in report.layers]), strict=True)
     ]
     return text_table(("layer", "bits", "before", "after", ""), rows, right=("bits", "before", "after"))
 

@@ -8,11 +8,12 @@ from html import escape
 import plotly.graph_objects as go
 
 from ptq_lab.figures import style
-from ptq_lab.figures.panels import Curve, Panel, draw_panels, still_panels
+from ptq_lab.figures.panels import TITLE_WIDTH, Curve, Panel, draw_panels, still_panels
 from ptq_lab.figures.tables import render
 from ptq_lab.report.harm import worst_weights
+from ptq_lab.report.names import telling_names
 from ptq_lab.report.tables import Report
-from ptq_lab.report.text import shorten, text_table
+from ptq_lab.report.text import text_table
 from ptq_lab.report.weight_outlines import WeightOutline
 
 DRAWN = 6
@@ -43,29 +44,30 @@ def draw_channels(report: Report) -> go.Figure:
     >>> sorted({trace.name for trace in draw_channels(report).data})
     ['range of the codes', 'values']
     """
-    return draw_panels(escape(TITLE), channel_panels(worst_weights(report)[:DRAWN]), values=True)
+    return draw_panels(escape(TITLE), channel_panels(worst_weights(report))[:DRAWN], values=True)
 
 
 def channels_html(report: Report, *, limit: int = DRAWN) -> str:
     """Return :func:`draw_channels` as still pictures (SVG)."""
-    panels = channel_panels(worst_weights(report)[:limit])
+    panels = channel_panels(worst_weights(report))[:limit]
     return render("panels", title=TITLE, panels=still_panels(panels), legend=LEGEND)
 
 
 def channels_text(report: Report) -> str:
     """Return the narrowest, the middle and the widest channel of :func:`draw_channels` as a table."""
-    rows = []
-    for outline in worst_weights(report)[:DRAWN]:
+    every, rows = worst_weights(report), []
+    for outline, name in list(zip(every, telling_names([each.node for each in every]), strict=True))[:DRAWN]:
         few = [outline.channels[index] for index in (0, len(outline.channels) // 2, -1)]
         spans = [f"{low:.3g} .. {high:.3g}" for low, high in few]
-        rows.append((shorten(outline.node), str(outline.channel_count), *spans, f"{outline.spread:.3g}"))
+        rows.append((name, str(outline.channel_count), *spans, f"{outline.spread:.3g}"))
     headers = ("layer", "channels", "narrowest", "middle", "widest", "widest / middle")
     return text_table(headers, rows, right=("channels", "widest / middle"))
 
 
 def channel_panels(outlines: Sequence[WeightOutline]) -> tuple[Panel, ...]:
     """Return a panel for every weight."""
-    return tuple(_panel(outline) for outline in outlines)
+    titles = telling_names([outline.node for outline in outlines], TITLE_WIDTH)
+    return tuple(_panel(outline, title) for outline, title in zip(outlines, titles, strict=True))
 
 
 LEGEND = ((style.REST, "values of a channel"), (style.CODES, "what the codes reach in it"))
@@ -75,7 +77,7 @@ def _times(ratio: float) -> str:
     return f"{ratio:.0f} times" if ratio >= 9.95 else f"{ratio:.1f} times"
 
 
-def _panel(outline: WeightOutline) -> Panel:
+def _panel(outline: WeightOutline, title: str) -> Panel:
     shown = len(outline.channels)
     part = f"{shown} of {outline.channel_count}" if shown < outline.channel_count else str(shown)
     words = tuple(
@@ -83,8 +85,9 @@ def _panel(outline: WeightOutline) -> Panel:
         for (low, high), (a, b) in zip(outline.channels, outline.grids, strict=True)
     )
     return Panel(
-        title=outline.node,
-        words=f"{part} channels; the widest reaches {_times(outline.spread)} the middle one",
+        title=title,
+        name=outline.node,
+        words=f"{part} channels, the widest {_times(outline.spread)} the middle one",
         low=0,
         high=shown,
         left="narrow",

@@ -13,8 +13,9 @@ from ptq_lab.figures import style
 from ptq_lab.figures.layers import NAMED_LAYERS, TICK_WIDTH
 from ptq_lab.figures.tables import render
 from ptq_lab.report.findings import Explanation, format_loss
+from ptq_lab.report.names import telling_names
 from ptq_lab.report.rows import ErrorRow
-from ptq_lab.report.text import shorten, text_table
+from ptq_lab.report.text import text_table
 
 LEAST = 1e-7
 """Errors below are drawn here: a logarithmic axis has no zero, and float32 hardly a finer difference."""
@@ -104,10 +105,11 @@ def depth_text(found: Explanation) -> str:
     known = [max(value, LEAST) for value in values if value is not None]
     low, high = (log10(min(known)), log10(max(known))) if known else (0.0, 0.0)
     rows = []
-    for row, value in zip(found.errors, values, strict=True):
+    names = telling_names([row.node for row in found.errors])
+    for row, name, value in zip(found.errors, names, values, strict=True):
         part = 1.0 if high <= low else (log10(max(value or LEAST, LEAST)) - low) / (high - low)
         bar = "#" * max(1, round(_TEXT_BAR * part)) if value is not None else ""
-        rows.append((shorten(row.node), format_loss(row.isolated_cosine), format_loss(row.accumulated_cosine), bar))
+        rows.append((name, format_loss(row.isolated_cosine), format_loss(row.accumulated_cosine), bar))
     return text_table(("layer", "alone", "with all before", ""), rows, right=("alone", "with all before"))
 
 
@@ -159,5 +161,5 @@ def _axis(rows: Sequence[ErrorRow]) -> dict[str, object]:
     axis: dict[str, object] = {"range": [-0.5, max(1, len(rows)) - 0.5], "showgrid": False}
     if len(rows) > NAMED_LAYERS:
         return axis | {"title": {"text": "layer, in the order of the graph"}, "tickformat": "d"}
-    names = [escape(shorten(row.node, TICK_WIDTH)) for row in rows]
+    names = [escape(name) for name in telling_names([row.node for row in rows], TICK_WIDTH)]
     return axis | {"tickmode": "array", "tickvals": list(range(len(rows))), "ticktext": names, "tickangle": -40}

@@ -11,12 +11,12 @@ from ptq_lab.figures import style
 from ptq_lab.figures.depth import LEAST
 from ptq_lab.figures.tables import render
 from ptq_lab.report.findings import Explanation, format_loss
+from ptq_lab.report.names import telling_names
 from ptq_lab.report.rows import ErrorRow
-from ptq_lab.report.text import shorten, text_table
+from ptq_lab.report.text import text_table
 
 DRAWN = 20
 TITLE = "The most harmful layers"
-_NAME = 34
 _TEXT_BAR = 32
 _HALF = 0.38  # of the distance between two layers
 
@@ -41,7 +41,7 @@ def draw_errors(found: Explanation) -> go.Figure:
     >>> [(bars.name, round(bars.x[0], 6)) for bars in draw_errors(Explanation(Table(ErrorRow, [row]), ())).data]
     [('alone', 0.01), ('with all before', 0.02)]
     """
-    rows = found.by_harm[:DRAWN]
+    rows, names = _named(found)
     figure = style.new_figure(f"{TITLE}: 1 - cosine of their outputs", height=110 + 26 * max(1, len(rows)))
     for name, colour, offset, values in (
         ("alone", style.CODES, -_HALF, [_loss(row.isolated_cosine) for row in rows]),
@@ -61,7 +61,7 @@ def draw_errors(found: Explanation) -> go.Figure:
             "showgrid": False,
             "tickmode": "array",
             "tickvals": list(range(len(rows))),
-            "ticktext": [escape(shorten(row.node, _NAME)) for row in rows],
+            "ticktext": [escape(name) for name in names],
             "ticklabelstandoff": 8,
         },
     )
@@ -70,10 +70,10 @@ def draw_errors(found: Explanation) -> go.Figure:
 
 def errors_html(found: Explanation) -> str:
     """Return :func:`draw_errors` as a table with bars on the same logarithmic scale."""
-    rows = found.by_harm[:DRAWN]
+    rows, names = _named(found)
     cells = [
         {
-            "node": shorten(row.node, _NAME),
+            "node": name,
             "title": row.node,
             "op_type": row.op_type,
             "losses": [
@@ -81,7 +81,7 @@ def errors_html(found: Explanation) -> str:
                 for value, colour in ((row.isolated_cosine, style.CODES), (row.accumulated_cosine, style.FLOAT))
             ],
         }
-        for row in rows
+        for row, name in zip(rows, names, strict=True)
     ]
     return render("errors", heading=TITLE, rows=cells)
 
@@ -90,14 +90,20 @@ def errors_text(found: Explanation) -> str:
     """Return :func:`draw_errors` as bars of characters on the same logarithmic scale."""
     rows = [
         (
-            shorten(row.node),
+            name,
             format_loss(row.isolated_cosine),
             format_loss(row.accumulated_cosine),
             "#" * round(_TEXT_BAR * _share(row.isolated_cosine)),
         )
-        for row in found.by_harm[:DRAWN]
+        for row, name in zip(*_named(found), strict=True)
     ]
     return text_table(("layer", "alone", "with all before", ""), rows, right=("alone", "with all before"))
+
+
+def _named(found: Explanation) -> tuple[tuple[ErrorRow, ...], tuple[str, ...]]:
+    """Return the layers that are drawn, and what they are called among all layers."""
+    rows = found.by_harm
+    return rows[:DRAWN], telling_names([row.node for row in rows])[:DRAWN]
 
 
 def _bars(rows: tuple[ErrorRow, ...], name: str, values: list[float | None], *, colour: str, offset: float) -> go.Bar:

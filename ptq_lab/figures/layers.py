@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from html import escape
-from itertools import takewhile
 from math import ceil
 
 import plotly.graph_objects as go
 
 from ptq_lab.figures import style
+from ptq_lab.report.names import telling_names
 from ptq_lab.report.tables import LayerRow, Report
 from ptq_lab.report.text import (
     format_bytes,
     format_decibel,
     format_percent,
     format_shape,
-    shorten,
     text_table,
 )
 
@@ -90,10 +89,11 @@ def layers_text(report: Report) -> str:
     """Return the errors of :func:`draw_layers` as bars of characters, for front ends that draw nothing."""
     top = max((row.relative_error or 0.0 for row in report.layers), default=0.0) or 1.0
     rows = []
-    for row in report.layers:
+    names = telling_names([row.node for row in report.layers])
+    for row, name in zip(report.layers, names, strict=True):
         bar = "#" * ceil(TEXT_BAR * (row.relative_error or 0.0) / top)
         fate = format_percent(row.relative_error) if row.quantized else "left in float"
-        rows.append((shorten(row.node), "-" if row.bits is None else str(row.bits), fate, bar))
+        rows.append((name, "-" if row.bits is None else str(row.bits), fate, bar))
     return text_table(("layer", "bits", "relative error", ""), rows, right=("bits", "relative error"))
 
 
@@ -176,18 +176,10 @@ def layer_axis(layers: Sequence[LayerRow]) -> dict[str, object]:
     axis: dict[str, object] = {"anchor": "y2", "range": [-0.6, max(1, len(layers)) - 0.4], "showgrid": False}
     if len(layers) > NAMED_LAYERS:
         return axis | {"title": {"text": "layer"}, "tickformat": "d"}
-    names = [escape(shorten(name, TICK_WIDTH)) for name in _telling_parts(layers)]
+    names = [escape(name) for name in telling_names([row.node for row in layers], TICK_WIDTH)]
     return axis | {
         "tickmode": "array",
         "tickvals": list(range(len(layers))),
         "ticktext": names,
         "tickangle": -40,
     }
-
-
-def _telling_parts(layers: Sequence[LayerRow]) -> list[str]:
-    """Return node names without the folders that all share, and without an end that repeats the operator."""
-    parts = [row.node.removesuffix(f"/{row.op_type}").split("/") for row in layers]
-    columns = zip(*(part[:-1] for part in parts), strict=False)
-    shared = sum(1 for _ in takewhile(lambda column: len(set(column)) == 1, columns))
-    return ["/".join(part[shared:]) for part in parts]

@@ -10,12 +10,11 @@ from typing import Any
 import plotly.graph_objects as go
 
 from ptq_lab.figures import style
-from ptq_lab.report.text import shorten
 
 COLUMNS = 3
+TITLE_WIDTH = 40  # characters
 WIDTH, HEIGHT = 320, 84  # of a still picture
 _ROW, _HEAD, _GAP = 168, 44, 0.05  # pixels of a row, pixels of what stands above each panel, share between columns
-_NAME = 40  # characters of a title
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,8 +48,8 @@ class Panel:
 
     Attributes
     ----------
-    title, words : str
-        What it shows, and what there is to see.
+    title, name, words : str
+        What it shows, for short and in full, and what there is to see.
     low, high : float
         Where the first step starts and the last one ends.
     curves : tuple of Curve
@@ -61,6 +60,7 @@ class Panel:
     """
 
     title: str
+    name: str
     words: str
     low: float
     high: float
@@ -81,6 +81,7 @@ class StillPanel:
     """A panel as paths of a picture of ``WIDTH`` times ``HEIGHT``, y downwards."""
 
     title: str
+    name: str
     words: str
     left: str
     right: str
@@ -138,7 +139,7 @@ def _y_axis(suffix: str, *, values: bool) -> dict[str, Any]:
 
 
 def _heading(panel: Panel, left: float, top: float) -> dict[str, Any]:
-    text = f"<b>{escape(shorten(panel.title, _NAME))}</b><br>{escape(panel.words)}"
+    text = f"<b>{escape(panel.title)}</b><br>{escape(panel.words)}"
     where = {"x": left, "y": top, "xref": "paper", "yref": "paper", "xanchor": "left", "yanchor": "bottom"}
     return {"text": text, "showarrow": False, "align": "left", "font": {"size": 11}, **where}
 
@@ -209,6 +210,7 @@ def _still(panel: Panel) -> StillPanel:
             paths.append((f"M{upper}" + (f"M{_steps(ends, bottoms)}" if bottoms else ""), curve.colour, False))
     return StillPanel(
         title=panel.title,
+        name=panel.name,
         words=panel.words,
         left=panel.left,
         right=panel.right,

@@ -8,8 +8,9 @@ from html import escape
 import plotly.graph_objects as go
 
 from ptq_lab.figures import style
+from ptq_lab.report.names import telling_names
 from ptq_lab.report.tables import ActivationRow, Report
-from ptq_lab.report.text import format_percent, shorten, text_table
+from ptq_lab.report.text import format_percent, text_table
 
 NAMED_TENSORS = 24
 TICK_WIDTH = 18
@@ -63,8 +64,10 @@ def draw_ranges(report: Report) -> go.Figure:
 def ranges_text(report: Report) -> str:
     """Return the bars of :func:`draw_ranges` as characters: ``#`` is the range of the codes, ``-`` was seen beyond."""
     low, high = value_span(report.activations)
+    names = telling_names([row.tensor for row in report.activations])
     rows = [
-        (shorten(row.tensor), f"{row.low:.4g}", f"{row.high:.4g}", _bar(row, low, high)) for row in report.activations
+        (name, f"{row.low:.4g}", f"{row.high:.4g}", _bar(row, low, high))
+        for row, name in zip(report.activations, names, strict=True)
     ]
     return text_table(("activation", "low", "high", ""), rows, right=("low", "high"))
 
@@ -111,7 +114,7 @@ def _tensor_axis(rows: Sequence[ActivationRow]) -> dict[str, object]:
     axis: dict[str, object] = {"range": [-0.6, max(1, len(rows)) - 0.4], "showgrid": False}
     if len(rows) > NAMED_TENSORS:
         return axis | {"title": {"text": "activation tensor"}, "tickformat": "d"}
-    names = [escape(shorten(row.tensor, TICK_WIDTH)) for row in rows]
+    names = [escape(name) for name in telling_names([row.tensor for row in rows], TICK_WIDTH)]
     return axis | {"tickmode": "array", "tickvals": list(range(len(rows))), "ticktext": names, "tickangle": -40}
 
 

@@ -9,11 +9,12 @@ from math import log10
 import plotly.graph_objects as go
 
 from ptq_lab.figures import style
-from ptq_lab.figures.panels import Curve, Panel, draw_panels, still_panels
+from ptq_lab.figures.panels import TITLE_WIDTH, Curve, Panel, draw_panels, still_panels
 from ptq_lab.figures.tables import render
 from ptq_lab.report.harm import worst_weights
+from ptq_lab.report.names import telling_names
 from ptq_lab.report.tables import Report
-from ptq_lab.report.text import shorten, text_table
+from ptq_lab.report.text import text_table
 from ptq_lab.report.weight_outlines import WeightOutline
 
 DRAWN = 6
@@ -42,20 +43,19 @@ def draw_weights(report: Report) -> go.Figure:
     >>> [trace.name for trace in draw_weights(report).data][:2]
     ['before', 'after']
     """
-    return draw_panels(escape(TITLE), weight_panels(worst_weights(report)[:DRAWN]), values=False)
+    return draw_panels(escape(TITLE), weight_panels(worst_weights(report))[:DRAWN], values=False)
 
 
 def weights_html(report: Report, *, limit: int = DRAWN) -> str:
     """Return :func:`draw_weights` as still pictures (SVG)."""
-    panels = weight_panels(worst_weights(report)[:limit])
+    panels = weight_panels(worst_weights(report))[:limit]
     return render("panels", title=TITLE, panels=still_panels(panels), legend=LEGEND)
 
 
 def weights_text(report: Report) -> str:
     """Return :func:`draw_weights` as rows of characters: the denser, the more values."""
-    rows = []
-    for outline in worst_weights(report)[:DRAWN]:
-        name = shorten(outline.node)
+    every, rows = worst_weights(report), []
+    for outline, name in list(zip(every, telling_names([each.node for each in every]), strict=True))[:DRAWN]:
         rows.append((name, "before", f"{outline.low:.3g}", _shaded(outline.before), f"{outline.high:.3g}"))
         rows.append(("", "after", f"{outline.grid[0]:.3g}", _shaded(outline.after), f"{outline.grid[1]:.3g}"))
     return text_table(("layer", "", "low", "values", "high"), rows, right=("low",))
@@ -63,7 +63,8 @@ def weights_text(report: Report) -> str:
 
 def weight_panels(outlines: Sequence[WeightOutline]) -> tuple[Panel, ...]:
     """Return a panel for every weight; both histograms are of the same values, so their heights compare."""
-    return tuple(_panel(outline) for outline in outlines)
+    titles = telling_names([outline.node for outline in outlines], TITLE_WIDTH)
+    return tuple(_panel(outline, title) for outline, title in zip(outlines, titles, strict=True))
 
 
 LEGEND = (
@@ -73,14 +74,15 @@ LEGEND = (
 )
 
 
-def _panel(outline: WeightOutline) -> Panel:
+def _panel(outline: WeightOutline, title: str) -> Panel:
     before, after = (
         tuple(round(log10(1 + count), 2) for count in counts) for counts in (outline.before, outline.after)
     )
     inside = tuple(end for end in outline.grid if outline.low <= end <= outline.high)
     part = "" if outline.counted == outline.values else f", {outline.counted:,} counted"
     return Panel(
-        title=outline.node,
+        title=title,
+        name=outline.node,
         words=f"{outline.bits} bits, {outline.values:,} values{part}",
         low=outline.low,
         high=outline.high,

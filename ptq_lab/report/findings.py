@@ -6,13 +6,15 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from ptq_lab.report.diagnosis import Cause
-from ptq_lab.report.formats import NAME_WIDTH, format_decibel, shorten, text_table
+from ptq_lab.report.formats import format_decibel, shorten, text_table
+from ptq_lab.report.names import telling_names
 from ptq_lab.report.rows import ErrorRow
 from ptq_lab.report.tables import Table
 
 HARM = "harm is the error of the layer alone, or half its error averaged over channels where that is larger"
 
 _SHOWN = 12  # layers
+_WIDE = 60  # characters of a name in a sentence
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +107,7 @@ def _where(found: Explanation) -> str:
 
 
 def _places(cause: Cause) -> str:
-    names = ", ".join(shorten(node) for node in cause.nodes[:3])
+    names = ", ".join(shorten(node, _WIDE) for node in cause.nodes[:3])
     more = f" and {len(cause.nodes) - 3} more" if len(cause.nodes) > 3 else ""
     return f": {names}{more}" if names else ""
 
@@ -114,9 +116,10 @@ def _layers(found: Explanation, limit: int) -> str:
     headers: tuple[str, ...] = ("layer", "op", "harm", "alone", "with all before", "SQNR dB")
     headers += ("alone, evaluation", "with all before, evaluation") if found.evaluated else ()
     rows = []
-    for row in found.by_harm[:limit]:
+    names = telling_names([row.node for row in found.by_harm])
+    for row, name in zip(found.by_harm[:limit], names, strict=False):
         cells = [
-            *(shorten(row.node, NAME_WIDTH), row.op_type, format_loss(1.0 - row.harm)),
+            *(name, row.op_type, format_loss(1.0 - row.harm)),
             *(format_loss(row.isolated_cosine), format_loss(row.accumulated_cosine)),
             format_decibel(row.isolated_sqnr_db),
         ]

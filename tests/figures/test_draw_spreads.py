@@ -96,14 +96,14 @@ def test_a_channel_spans_its_values_and_the_codes_are_the_same_for_all(made: Any
     assert top["fill"] == "tonexty"
     assert set(codes_bottom["y"]), set(codes_top["y"]) == ({-0.5}, {2.5})
     words = Outline(channels_html(report_of(made, outline()))).words
-    assert "3 of 12 channels; the widest reaches 10 times the middle one" in words
+    assert "3 of 12 channels, the widest 10 times the middle one" in words
     assert channels_text(report_of(made, outline())).splitlines()[-1].endswith("10")
 
 
 @given(st.lists(st.floats(0, 100, width=32), min_size=1, max_size=80))
 def test_a_still_picture_is_as_high_as_its_steps(tops: list[float]) -> None:
     curve = Curve(name="c", colour="#000000", tops=tuple(tops), filled=False)
-    [picture] = still_panels([Panel(title="t", words="", low=0, high=1, curves=(curve,))])
+    [picture] = still_panels([Panel(title="t", name="t", words="", low=0, high=1, curves=(curve,))])
     [(path, _, _)] = picture.paths
     levels = [int(level) for level in re.findall(r"(?:^M\d+ |V)(\d+)", path)]
     assert path.startswith("M0 ")

@@ -18,6 +18,7 @@ from ptq_lab.report.diagnosis import diagnose
 from ptq_lab.report.facts import Facts
 from ptq_lab.report.files import copy_whole, replacing
 from ptq_lab.report.layer_errors import worse_on_evaluation
+from ptq_lab.report.names import telling_names
 from ptq_lab.report.predictions import Answers, Predictions
 from ptq_lab.report.rows import ErrorRow
 from ptq_lab.report.weight_outlines import BINS, CHANNELS, COUNTED, outline_weight
@@ -172,6 +173,14 @@ def test_numbers_about_answers_agree_with_each_other(samples: list[tuple[int, in
     right = [sum(a == b for a, b in zip(answers, labels, strict=True)) for answers in (before, after)]
     assert right[1] - right[0] == seen.won - seen.lost
     assert json.loads(json.dumps(seen.to_dict()))["classes"] == 4
+
+
+@given(st.lists(st.text("ab/.", min_size=1, max_size=40), min_size=1, max_size=12), st.integers(10, 30))
+def test_short_names_fit_and_differ_where_the_names_do(names: list[str], width: int) -> None:
+    short = telling_names(names, width)
+    assert all(len(name) <= width for name in short)
+    pairs = set(zip(names, short, strict=True))
+    assert len(pairs) == len(set(names)) == len(set(short))
 
 
 def test_a_file_that_fails_half_way_leaves_the_old_one(tmp_path: Path) -> None:
