@@ -252,11 +252,14 @@ def _quantized_row(entry: TensorPlan, values: NDArray[np.float32]) -> LayerRow:
         shape=entry.shape,
         bits=entry.bits,
         granularity=entry.granularity,
-        storage=entry.storage,
+        storage=entry.stored_as,
         bytes_before=entry.bytes_before,
         bytes_after=entry.bytes_after,
         relative_error=error,
         sqnr_db=-20.0 * math.log10(error) if error else math.inf,
+        step=entry.coding.step if entry.coding is not None else None,
+        levels=entry.coding.levels if entry.coding is not None else None,
+        entropy=entry.coding.entropy if entry.coding is not None else None,
     )
 
 
