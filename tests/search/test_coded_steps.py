@@ -56,7 +56,7 @@ def test_codes_of_a_step_stay_within_their_width_and_decode_to_its_multiples(
 
 
 def test_a_step_too_fine_for_16_bits_is_refused() -> None:
-    with pytest.raises(ValueError, match="need 1[78] bits"):
+    with pytest.raises(ValueError, match=r"need 1[78] bits"):
         quantize_step(np.array([-1.0, 1.0], np.float32), 1e-5)
 
 
@@ -85,7 +85,7 @@ def test_by_the_rule_every_weight_makes_the_error_asked_for(measured: Measured, 
 
 
 def test_steps_by_sensitivity_lose_less_than_the_rule_at_its_bytes_on_other_samples(measured: Measured) -> None:
-    model, plan, sensitivity, samples = measured
+    model, _, sensitivity, samples = measured
     choices, judges = choices_of(measured), Trials(model, sensitivity.tensors, samples[8:])
     for target in (0.05, 0.1):
         rule = choices.by_rule(target, progress=silent)
