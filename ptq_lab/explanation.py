@@ -108,6 +108,7 @@ def explain(result: QuantResult, *, evaluated: Iterable[Feeds] = (), progress: P
         corrects=config.full.bias_correction if static else config.weight.bias_correction,
         everything=static and config.lab.quantize_ops == "all",
         quant_type=config.common.quant_type or "",
+        picture_format=config.preprocess.image_to_format or "",
         kernel_notes=result.report.summary.kernel_notes,
     )
     return Explanation(errors, diagnose(facts))
