@@ -18,12 +18,13 @@ _MISMATCH = 8.0  # of the scales of two operands: the smaller one keeps five bit
 _MEETING = ("Add", "Sub", "Concat")
 _MASK = -1000.0  # what a mask adds to scores that shall not count: -10000, or the lowest number there is
 _WORST = 2  # layers that are proposed for float because of nothing but their cosine
-_SHIFTED = 0.5
+_SHIFTED = 0.1  # share of an error that a bias would take away, from which a correction is worth a try
 _FEW_BITS = 5
 _DIFFERENT = 0.5  # of a deviation, by which the inputs of calibration and evaluation may differ
 _SAME = 0.5  # of the deviation of the evaluation, at least, if inputs are to look alike; twice that at most
 _TINTED = 0.15  # of a deviation, by which exchanged channels differ at least
 _DOUBTS = 3.0  # standard errors from which a difference is none of chance
+_SEEN = 1e-4  # 1 - cosine of a layer by itself, below which it is none of the causes
 _BAD = 1e-3  # 1 - cosine of a layer by itself, from which it is worth a word
 
 
@@ -200,7 +201,9 @@ def _shifted(facts: Facts) -> Iterator[Cause]:
     """Errors with a mean, which a bias would take away."""
     if facts.corrects:
         return
-    rows = [row for row in facts.errors.values() if (row.shift_share or 0.0) > _SHIFTED and facts.harm(row.node) > _BAD]
+    rows = [
+        row for row in facts.errors.values() if (row.shift_share or 0.0) > _SHIFTED and facts.harm(row.node) > _SEEN
+    ]
     if rows:
         rows.sort(key=lambda row: -facts.harm(row.node))
         section = "full_quant_param" if facts.quant_type == "FULL_QUANT" else "weight_quant_param"
