@@ -16,8 +16,9 @@ from ptq_lab.config import QuantConfig, dump_config
 from ptq_lab.graph import Model
 from ptq_lab.plan import QuantPlan
 from ptq_lab.route import Quantized
+from ptq_lab.runtime import runtime_version
 
-_PACKAGES = ("numpy", "onnx", "onnx-ir", "onnxruntime")
+_PACKAGES = ("numpy", "onnx", "onnx-ir")
 
 
 def metadata(model: Model, config: QuantConfig, plan: QuantPlan) -> dict[str, str]:
@@ -55,7 +56,11 @@ def manifest(
     text = config_text(config)
     return {
         "format": 1,
-        "versions": {"ptq_lab": __version__, **{name: version(name) for name in _PACKAGES}},
+        "versions": {
+            "ptq_lab": __version__,
+            **{name: version(name) for name in _PACKAGES},
+            "onnxruntime": runtime_version(),
+        },
         "model": {"name": model.label, "sha256": model.digest(), "opset": model.opset},
         "quantized": {"name": quantized.label, "sha256": quantized.digest(), "opset": quantized.opset},
         "config": {"text": text, "sha256": _sha256(text)},

@@ -149,7 +149,7 @@ ROOMS: dict[str, set[str]] = {
         "calibration",
         "figures",
     },  # figures: to_html, inside the function
-    "manifest": {"__init__", "config", "graph", "plan", "route"},
+    "manifest": {"__init__", "config", "graph", "plan", "route", "runtime"},
     "output": {"graph"},
     "debug": {"calibration", "config", "graph", "report", "route"},
     "pipeline": {
