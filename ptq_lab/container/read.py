@@ -19,6 +19,7 @@ from ptq_lab.container.records import MANIFEST, SKELETON, CodesRecord, TensorRec
 from ptq_lab.container.skeleton import read_skeleton
 from ptq_lab.errors import ModelError
 from ptq_lab.graph import Model, load_model
+from ptq_lab.graph.slots import empty_tensor
 from ptq_lab.numerics import QuantizedWeight
 from ptq_lab.numerics.coding import decode_array, decode_codes
 from ptq_lab.numerics.dequantize import dequantize_in_blocks
@@ -129,6 +130,15 @@ class Container:
                 entries.append(_entry(tensor, tensor.codes, value, self.weight(tensor)))
         return model, QuantPlan(tuple(entries))
 
+    def slotted(self) -> Model:
+        """Return the float model as the skeleton has it: its tensors are empty initializers."""
+        model = self._emptied()
+        for tensor in self.manifest.tensors:
+            model.graph.initializers[tensor.name].const_value = empty_tensor(
+                tensor.name, ir.DataType[tensor.dtype], tensor.shape
+            )
+        return model
+
     def _emptied(self) -> Model:
         return Model(load_model(self._proto).ir_model, self.label)
 
@@ -206,7 +216,7 @@ def _read_weight(tensor: TensorRecord, codes: CodesRecord, data: bytes) -> Quant
         offset = decode_array(sections.take(codes.offset), _FLOAT32, tensor.channels).reshape(shape)
     flat = decode_codes(codes.layout, sections.rest(), tensor.count, bits=codes.bits)
     return QuantizedWeight(
-        codes=flat.reshape(tensor.shape),  # type: ignore[arg-type] # up to 16 bits there is no int32
+        codes=flat.reshape(tensor.shape),
         bits=codes.bits,
         axis=codes.axis,
         scale=scale,

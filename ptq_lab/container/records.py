@@ -164,7 +164,9 @@ def read_manifest(text: bytes, label: str) -> Manifest:
         names = [tensor.name for tensor in tensors]
         _require(len(set(names)) == len(names), "two tensors have the same name")
         _check_shared(tensors)
-        return Manifest(writer=_text(record["writer"]), skeleton=_read_checks(record["skeleton"]), tensors=tuple(tensors))
+        return Manifest(
+            writer=_text(record["writer"]), skeleton=_read_checks(record["skeleton"]), tensors=tuple(tensors)
+        )
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         if isinstance(error, ModelError):
             raise

@@ -23,7 +23,7 @@ from ptq_lab.graph.lookups import LOOKUPS
 from ptq_lab.graph.model import constant, shape_of
 from ptq_lab.graph.rewrite import take_place
 from ptq_lab.numerics import QuantizedWeight, dequantize_weight, split_width, unpack_lanes
-from ptq_lab.plan import NATIVE, QuantPlan, TensorPlan
+from ptq_lab.plan import QuantPlan, TensorPlan
 
 _log = logging.getLogger(__name__)
 
@@ -330,8 +330,8 @@ def _drop(graph: ir.Graph, value: ir.Value | None) -> None:
         return
     maker = value.producer()
     if maker is None:
-        if value.name in graph.initializers and graph.initializers[value.name] is value:
-            del graph.initializers[value.name]
+        if graph.initializers.get(value.name or "") is value:
+            del graph.initializers[value.name or ""]
         return
     if maker.graph is not graph or any(output.uses() or output.is_graph_output() for output in maker.outputs):
         return

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
 from ptq_lab.container.archive import is_container
+from ptq_lab.container.halves import is_half_table, widen_tables
 from ptq_lab.container.read import Container
+from ptq_lab.container.records import TensorRecord
 from ptq_lab.errors import ModelError
+from ptq_lab.graph.slots import model_bytes
+from ptq_lab.numerics.dequantize import dequantize_in_blocks
 from ptq_lab.runtime import open_filled, session_options
 
 if TYPE_CHECKING:
@@ -49,7 +55,7 @@ def load_session(path: str | os.PathLike[str], **options: Any) -> InferenceSessi
     >>> from ptq_lab import demo
     >>> session = load_session(demo.load("digits_cnn").model_path, intra_op_num_threads=1)
     >>> [output.name for output in session.get_outputs()]
-    ['scores']
+    ['logits']
     """
     chosen = session_options(options)
     file = Path(path)
@@ -59,19 +65,48 @@ def load_session(path: str | os.PathLike[str], **options: Any) -> InferenceSessi
     if not is_container(file):
         return open_filled(file, {}, chosen, label=file.name)
     with Container(file) as container:
-        return open_filled(container.skeleton, decode_all(container), chosen, label=container.label)
+        source, contents = container.skeleton, {tensor.name: tensor for tensor in container.manifest.tensors}
+        wide: dict[str, TensorRecord] = {}
+        if tables := [tensor for tensor in container.manifest.tensors if is_half_table(tensor)]:
+            model = container.slotted()
+            wide = widen_tables(model, tables)
+            source = model_bytes(model)
+            contents = {name: tensor for name, tensor in contents.items() if name in model.graph.initializers}
+        arrays = decode_all(container, contents, wide)
+        return open_filled(source, arrays, chosen, label=container.label)
 
 
-def decode_all(container: Container) -> dict[str, NDArray[Any]]:
-    """Return every tensor of a container by name, decoded on a few threads.
+def decode_all(
+    container: Container, contents: Mapping[str, TensorRecord], wide: Mapping[str, TensorRecord]
+) -> dict[str, NDArray[Any]]:
+    """Decode tensors on a few threads.
+
+    Parameters
+    ----------
+    container : Container
+    contents : mapping of str to TensorRecord
+        Slots and the tensors that fill them.
+    wide : mapping of str to TensorRecord
+        The same, for weights that are wanted as float32 whatever their type in the model.
+
+    Returns
+    -------
+    dict of str to ndarray
+        By slot.
 
     Raises
     ------
     ModelError
-        If the bytes of one are not the ones that were written.
+        If the bytes of a tensor are not the ones that were written.
     """
-    tensors = sorted(container.manifest.tensors, key=lambda tensor: -tensor.count)  # the longest work first
+    work = [(slot, partial(container.array, tensor), tensor.count) for slot, tensor in contents.items()]
+    work += [(slot, partial(_float32, container, tensor), tensor.count) for slot, tensor in wide.items()]
+    work.sort(key=lambda item: -item[2])  # the longest first
     threads = min(_MOST_THREADS, os.cpu_count() or 1)
     with ThreadPoolExecutor(threads) as pool:
-        decoded = pool.map(container.array, tensors)
-        return {tensor.name: array for tensor, array in zip(tensors, decoded, strict=True)}
+        arrays = pool.map(lambda item: item[1](), work)
+        return {slot: array for (slot, _, _), array in zip(work, arrays, strict=True)}
+
+
+def _float32(container: Container, tensor: TensorRecord) -> NDArray[Any]:
+    return dequantize_in_blocks(container.weight(tensor))

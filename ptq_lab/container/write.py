@@ -167,10 +167,10 @@ def _plain_tensors(graph: ir.Graph, coded: set[str]) -> Iterator[tuple[ir.Value,
     """Yield the tensors that are better stored outside the skeleton, with their sections."""
     for name, value in list(graph.initializers.items()):
         tensor = value.const_value
-        if name in coded or tensor is None or value.is_graph_input() or tensor.dtype.name not in PLAIN_TYPES:
+        if name in coded or tensor is None or tensor.dtype.name not in PLAIN_TYPES or tensor.nbytes < _WORTH_A_TRY:
             continue
-        if tensor.nbytes < _WORTH_A_TRY:
-            continue
+        if not value.uses() or value.is_graph_input() or value.is_graph_output():
+            continue  # onnxruntime takes no value for what no node reads
         sections = encode_array(np.asarray(tensor.numpy()))
         if tensor.nbytes >= _LARGE or sum(map(len, sections)) + _GAIN < len(zlib.compress(tensor.tobytes(), 9)):
             yield value, sections

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
@@ -80,12 +81,17 @@ def model_bytes(model: Model) -> bytes:
     return bytes(ir.to_proto(model.ir_model).SerializeToString(deterministic=True))
 
 
+def empty_tensor(name: str, dtype: ir.DataType, shape: Sequence[int]) -> ir.ExternalTensor:
+    """Return a tensor that claims to be in another file."""
+    size = math.prod(shape) * dtype.itemsize
+    return ir.ExternalTensor(NOWHERE, 0, int(size), dtype, shape=ir.Shape(shape), name=name, base_dir="")
+
+
 def empty_slot(graph: ir.Graph, holder: ir.Value, name: str) -> ir.Value:
     """Let an initializer that claims to be in another file take a constant's place, name, and position."""
     tensor = constant(holder)
     assert tensor is not None  # constants() returns nothing else
-    shape = ir.Shape(shape_of(tensor))
-    empty = ir.ExternalTensor(NOWHERE, 0, tensor.nbytes, tensor.dtype, shape=shape, name=name, base_dir="")
+    empty = empty_tensor(name, tensor.dtype, shape_of(tensor))
     if holder.producer() is None:
         holder.const_value = empty
         return holder

@@ -163,9 +163,7 @@ def _fielded(layout: Layout, bits: int) -> Iterator[Layout]:
                 yield replace(cut, planar=True)
 
 
-def _windows(
-    values: NDArray[np.int64], counts: NDArray[np.int64], bits: int
-) -> Iterator[tuple[int, int, int]]:
+def _windows(values: NDArray[np.int64], counts: NDArray[np.int64], bits: int) -> Iterator[tuple[int, int, int]]:
     """Yield windows that nearly all codes lie in: their bits, where they start, and how many codes lie outside."""
     below = np.concatenate([[0], np.cumsum(counts)])
     total = int(below[-1])

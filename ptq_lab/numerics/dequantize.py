@@ -22,21 +22,20 @@ def dequantize_in_blocks(weight: QuantizedWeight) -> NDArray[np.float32]:
     >>> bool((dequantize_in_blocks(weight) == dequantize_weight(weight)).all())
     True
     """
-    shape = weight.codes.shape
+    shape, axis = weight.codes.shape, weight.axis
     values = np.empty(shape, np.float32)
-    axis = 0 if weight.axis is None else weight.axis
-    channels = 1 if weight.axis is None else shape[axis]
-    outer = 1 if weight.axis is None else math.prod(shape[:axis])
-    codes, decoded = (array.reshape(outer, channels, -1) if array.size else array for array in (weight.codes, values))
     if not values.size:
         return values
-    scale, offset = weight.scale.reshape(channels, 1), weight.offset.reshape(channels, 1)
-    if codes.shape[2] == 1:  # the last axis: scales lie along the rows
-        codes, decoded, scale, offset = (array.reshape(1, -1, channels) for array in (codes, decoded, scale, offset))
+    channels = 1 if axis is None else shape[axis]
+    inner = values.size if axis is None else math.prod(shape[axis + 1 :])
+    if inner == 1:  # the last axis: scales lie along the rows
+        matrix, across = (values.size // channels, channels), (1, channels)
+        scale, offset = weight.scale.reshape(across), weight.offset.reshape(across)
     else:
-        scale, offset = (np.tile(array, (outer, 1))[None] for array in (scale, offset))
-        codes, decoded = (array.reshape(1, outer * channels, -1) for array in (codes, decoded))
-    _decode_rows(codes[0], decoded[0], scale[0], offset[0])
+        outer = values.size // (channels * inner)
+        matrix = (outer * channels, inner)
+        scale, offset = (np.tile(each.reshape(channels, 1), (outer, 1)) for each in (weight.scale, weight.offset))
+    _decode_rows(weight.codes.reshape(matrix), values.reshape(matrix), scale, offset)
     return values
 
 
