@@ -27,10 +27,10 @@ from ptq_lab.flags import Flags, InputShape, check_optimize, check_values, parse
 from ptq_lab.full_quant import preview_integers, quantize_fully
 from ptq_lab.graph import Model, load_model
 from ptq_lab.manifest import manifest, metadata
-from ptq_lab.output import place_output
 from ptq_lab.performance import look_at_performance
 from ptq_lab.plan import QuantPlan
 from ptq_lab.progress import Progress, silent
+from ptq_lab.publish import draft_result, place_result, published
 from ptq_lab.report.build import Integers, build_report, overall
 from ptq_lab.report.compare import measure
 from ptq_lab.report.execution import measure_execution
@@ -120,7 +120,7 @@ def quantize(
     notes = [*check_optimize(optimize, options.full.target_device), *map(str, options.problems)]
     with clock("load"):
         original = load_model(model)
-        place, folder = place_output(output, original), place_debug(options)
+        place, folder = place_result(output, original, options), place_debug(options)
         shapes = parse_input_shape(input_shape)
         data, metric = _inputs(original, options, samples, evaluate, shapes, input_data_format)
         flags = Flags(fp16=fp16, optimize=optimize, shapes=shapes, executor=executor, metric=metric)
@@ -130,7 +130,9 @@ def quantize(
         done = route(original, options, data, flags, progress=told)
         done.model.ir_model.metadata_props.update(metadata(original, options, done.plan))
         notes += done.notes
-    with place.draft(done.model) as draft:
+    with draft_result(place, done.model, options, progress=told) as shipped:
+        draft = shipped.model
+        notes += [shipped.note] if shipped.note else []
         with clock("compare"):
             providers = options.lab.providers
             shown = data.part(max(0, len(data) - COMPARE_SAMPLES), len(data)) if done.fitted else data
@@ -148,10 +150,10 @@ def quantize(
         with clock("debug"):
             tables = folder.write_tables(original, draft, done, data, progress=told) if folder is not None else None
             notes += [tables.note] if tables is not None else []
-        record = manifest(original, draft, options, done, {"origin": data.origin, "sha256": data.fingerprint()})
+        record = manifest(original, shipped, options, done, {"origin": data.origin, "sha256": data.fingerprint()})
         report = build_report(
             original,
-            draft,
+            shipped,
             done,
             measured,
             options.common,
@@ -171,7 +173,7 @@ def quantize(
         "executor": executor,
     }
     run = Run(original, done.prepared, data, samples, evaluate, flags_given)
-    return QuantResult(options, done.plan, place.found(draft), report, record, place, run)
+    return QuantResult(options, done.plan, published(place, shipped, options), report, record, place, run)
 
 
 def preview(model: Source, config: Config) -> QuantPlan:

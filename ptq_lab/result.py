@@ -54,7 +54,7 @@ class QuantResult:
     plan : QuantPlan
         With codes and scales.
     model : Model
-        The quantized model.
+        The quantized model; of a container, what it decodes to.
     report : Report
     manifest : dict
         Versions, hashes, options and plan, ready for JSON.
@@ -80,6 +80,11 @@ class QuantResult:
         """The quantized model's file; in a temporary folder, gone with this object, if no output was named."""
         return self.output.path
 
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The quantized model's file, and those of its external data."""
+        return (self.output.path, *(self.output.path.parent / name for name in self.model.data))
+
     def save(self, folder: str | os.PathLike[str]) -> Path:
         """Write the model, ``manifest.json``, ``report.json``, ``layers.csv`` and ``config.cfg`` into a folder.
 
@@ -93,7 +98,7 @@ class QuantResult:
         folder = Path(folder)
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            for file in self.model.files:
+            for file in self.files:
                 if file.parent.resolve() != folder.resolve():
                     shutil.copy2(file, folder)
             text = json.dumps(self.manifest, indent=2) + "\n"

@@ -4,9 +4,9 @@ A float model and a plan with codes enter, a file near the entropy of its weight
 or the plan come back. The format is described in docs/format.md.
 """
 
-from ptq_lab.container.convert import pack, unpack
+from ptq_lab.container.convert import pack, pack_model, unpack
 from ptq_lab.container.read import Container
 from ptq_lab.container.session import load_session
 from ptq_lab.container.write import write_container
 
-__all__ = ["Container", "load_session", "pack", "unpack", "write_container"]
+__all__ = ["Container", "load_session", "pack", "pack_model", "unpack", "write_container"]

@@ -11,7 +11,7 @@ from ptq_lab.container.read import Container
 from ptq_lab.container.recover import recover_plan
 from ptq_lab.container.write import write_container
 from ptq_lab.errors import ModelError
-from ptq_lab.graph import apply_plan, load_model
+from ptq_lab.graph import Model, apply_plan, load_model
 from ptq_lab.output import place_output
 from ptq_lab.progress import Progress, silent
 
@@ -84,7 +84,22 @@ def pack(path: str | os.PathLike[str], output: str | os.PathLike[str], *, progre
         raise ModelError(f"{path}: is a container already")
     model = load_model(path)
     place = place_output(os.fspath(output), model, suffix=".ptqz")
-    recovered, plan = recover_plan(model)
     with place.draft_file() as file:
-        write_container(recovered, plan, file, progress=progress)
+        pack_model(model, file, progress=progress)
     return place.path
+
+
+def pack_model(model: Model, path: Path, *, progress: Progress = silent) -> None:
+    """Write the container of a model that is in memory, in place.
+
+    Parameters
+    ----------
+    model : Model
+        Quantized by ptq_lab.
+    path : Path
+        Callers who may not leave half a file give a draft.
+    progress : Progress
+        Told once per tensor.
+    """
+    recovered, plan = recover_plan(model)
+    write_container(recovered, plan, path, progress=progress)

@@ -34,6 +34,15 @@ class Options(Protocol):
     def bit_num(self) -> int: ...  # noqa: D102
 
 
+class Shipped(Protocol):
+    """A quantized model and the bytes of its file."""
+
+    @property
+    def model(self) -> Model: ...  # noqa: D102
+    @property
+    def size(self) -> int: ...  # noqa: D102
+
+
 class Costs(Protocol):
     """What running the model costs beside others."""
 
@@ -69,7 +78,7 @@ class Integers:
 
 def build_report(
     original: Model,
-    quantized: Model,
+    quantized: Shipped,
     done: Quantized,
     measured: Measured,
     options: Options,
@@ -84,7 +93,8 @@ def build_report(
 
     Parameters
     ----------
-    original, quantized : Model
+    original : Model
+    quantized : Shipped
     done : Quantized
     measured : Measured
     options : Options
@@ -120,9 +130,9 @@ def build_report(
         metric_after=measured.after,
         left_float=left_float(plan),
         notes=tuple(notes),
-        opset=quantized.opset,
-        ir_version=quantized.ir_model.ir_version,
-        onnxruntime_required=required_onnxruntime(plan, quantized.opset),
+        opset=quantized.model.opset,
+        ir_version=quantized.model.ir_model.ir_version,
+        onnxruntime_required=required_onnxruntime(plan, quantized.model.opset),
         seconds=seconds,
         activations=len(plan.activations),
         device=done.device.get("target_device", ""),

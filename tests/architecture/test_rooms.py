@@ -23,6 +23,7 @@ LIBRARIES: dict[str, set[str]] = {
     "flags": set(),
     "manifest": set(),
     "output": set(),
+    "publish": set(),
     "debug": set(),
     "plan": {"numpy"},
     "int8": {"numpy"},
@@ -85,6 +86,7 @@ ROOMS: dict[str, set[str]] = {
         "mixed_bits",
         "pins",
         "plan",
+        "publish",
         "route",
         "runtime",
         "search",
@@ -139,6 +141,7 @@ ROOMS: dict[str, set[str]] = {
     "performance": {"calibration", "config", "flags", "graph", "plan", "report", "runtime"},
     "probe": set(),  # it measures memory, and everything it imports would count
     "runtime": {"graph"},
+    "publish": {"config", "container", "graph", "output", "report"},
     "container": {"__init__", "graph", "numerics", "output", "plan", "runtime"},
     "calibration": {"graph", "numerics", "runtime"},
     "evaluation": {"calibration", "graph"},
@@ -151,7 +154,7 @@ ROOMS: dict[str, set[str]] = {
         "calibration",
         "figures",
     },  # figures: to_html, inside the function
-    "manifest": {"__init__", "config", "graph", "plan", "route", "runtime"},
+    "manifest": {"__init__", "config", "graph", "plan", "publish", "route", "runtime"},
     "output": {"graph"},
     "debug": {"calibration", "config", "graph", "report", "route"},
     "pipeline": {
@@ -164,9 +167,9 @@ ROOMS: dict[str, set[str]] = {
         "full_quant",
         "graph",
         "manifest",
-        "output",
         "performance",
         "plan",
+        "publish",
         "report",
         "route",
         "weight_quant",
@@ -175,7 +178,18 @@ ROOMS: dict[str, set[str]] = {
     },
     "demo": set(),
     "figures": {"__init__", "report", "plan", "graph"},
-    "cli": {"__init__", "checking", "config", "container", "demo", "evaluation", "graph", "pipeline", "report", "result"},
+    "cli": {
+        "__init__",
+        "checking",
+        "config",
+        "container",
+        "demo",
+        "evaluation",
+        "graph",
+        "pipeline",
+        "report",
+        "result",
+    },
     "notebook": set(LIBRARIES) - {"cli", "numerics"},
 }
 
