@@ -38,14 +38,17 @@ _HOME = {
     "load_config": "config",
     "load_ipython_extension": "notebook.extension",
     "load_model": "graph",
+    "load_session": "container",
+    "pack": "container",
     "preview": "pipeline",
     "quantize": "pipeline",
     "repair": "advice",
     "schema": "config",
     "template": "config",
     "unload_ipython_extension": "notebook.extension",
+    "unpack": "container",
 }
-_ROOMS = ("calibration", "config", "demo", "figures", "graph", "numerics", "report")
+_ROOMS = ("calibration", "config", "container", "demo", "figures", "graph", "numerics", "report")
 
 __all__ = ["__version__", *sorted(_HOME)]
 
@@ -68,6 +71,9 @@ if TYPE_CHECKING:  # "as" tells type checkers that a name is exported
     )
     from ptq_lab import (
         config as config,
+    )
+    from ptq_lab import (
+        container as container,
     )
     from ptq_lab import (
         demo as demo,
@@ -104,6 +110,9 @@ if TYPE_CHECKING:  # "as" tells type checkers that a name is exported
     from ptq_lab.config import (
         template as template,
     )
+    from ptq_lab.container import load_session as load_session
+    from ptq_lab.container import pack as pack
+    from ptq_lab.container import unpack as unpack
     from ptq_lab.errors import (
         ConfigError as ConfigError,
     )

@@ -47,6 +47,10 @@ class Advice:
     metric: float | None
     config: QuantConfig
 
+    def worth(self, *, by_metric: bool) -> tuple[float, float]:
+        """Return what to rank by: the larger, the better; (0, 0) is nothing gained."""
+        return (self.metric or 0.0 if by_metric else 0.0), self.gain
+
     def __str__(self) -> str:
         parts = [f"{100 * self.gain:+.3g} points cosine", f"{self.bytes / 1e3:+.3g} kB"]
         parts += [f"{100 * self.latency:+.3g} % latency"] if self.latency is not None else []
@@ -55,7 +59,12 @@ class Advice:
 
 
 def advise(
-    result: QuantResult, explanation: Explanation | None = None, *, count: int = 4, progress: Progress = silent
+    result: QuantResult,
+    explanation: Explanation | None = None,
+    *,
+    count: int = 4,
+    by_metric: bool = False,
+    progress: Progress = silent,
 ) -> tuple[Advice, ...]:
     """Try the edits that the most harmful causes suggest, and return them with what they really do, best first.
 
@@ -66,6 +75,9 @@ def advise(
         Of the result; made if not given.
     count : int
         How many edits to try; each quantizes the model once.
+    by_metric : bool
+        The best is the one with the best metric, if there is one, and the cosine decides between equals. Otherwise the
+        cosine decides: on a few hundred labelled samples a metric moves by chance.
     progress : Progress
     """
     explanation = explanation or explain(result, progress=progress)
@@ -79,7 +91,7 @@ def advise(
             continue
         progress(Step("advise", index, len(wanted), str(edit)))
         tried[edit] = _measured(result, quantize_again(result, config), edit, cause, config)
-    return tuple(sorted(tried.values(), key=lambda advice: -(advice.metric or advice.gain)))
+    return tuple(sorted(tried.values(), key=lambda advice: advice.worth(by_metric=by_metric), reverse=True))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,8 +155,8 @@ def repair(
     steps: list[Advice] = []
     try:
         while not goal.met(best) and len(steps) < rounds:
-            advice = advise(best, count=tries, progress=progress)
-            if not advice or (advice[0].metric if advice[0].metric is not None else advice[0].gain) <= 0.0:
+            advice = advise(best, count=tries, by_metric=goal.drop is not None, progress=progress)
+            if not advice or advice[0].worth(by_metric=goal.drop is not None) <= (0.0, 0.0):
                 break
             steps.append(advice[0])
             best = quantize_again(best, advice[0].config)

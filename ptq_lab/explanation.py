@@ -111,6 +111,7 @@ def look(subject: Subject, *, progress: Progress = silent) -> Explanation:
         corrects=config.full.bias_correction if static else config.weight.bias_correction,
         everything=static and config.lab.quantize_ops == "all",
         quant_type=config.common.quant_type or "",
+        picture_format=config.preprocess.image_to_format or "",
         kernel_notes=subject.kernel_notes,
         skipped=config.common.skip_quant_node,
     )

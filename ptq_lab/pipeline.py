@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Executor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -28,10 +28,10 @@ from ptq_lab.flags import Flags, InputShape, check_optimize, check_values, parse
 from ptq_lab.full_quant import preview_integers, quantize_fully
 from ptq_lab.graph import Model, load_model
 from ptq_lab.manifest import manifest, metadata
-from ptq_lab.output import place_output
 from ptq_lab.performance import look_at_performance
 from ptq_lab.plan import QuantPlan
 from ptq_lab.progress import Progress, silent
+from ptq_lab.publish import draft_result, place_result, published
 from ptq_lab.report.build import Integers, build_report, overall
 from ptq_lab.report.compare import Measured, measure
 from ptq_lab.report.execution import measure_execution
@@ -125,7 +125,7 @@ def quantize(
     notes = [*check_optimize(optimize, options.full.target_device), *map(str, options.problems)]
     with clock("load"):
         original = load_model(model)
-        place, folder = place_output(output, original), place_debug(options)
+        place, folder = place_result(output, original, options), place_debug(options)
         shapes = parse_input_shape(input_shape)
         data, metric = _inputs(original, options, samples, evaluate, shapes, input_data_format)
         flags = Flags(fp16=fp16, optimize=optimize, shapes=shapes, executor=executor, metric=metric)
@@ -135,28 +135,28 @@ def quantize(
         done = route(original, options, data, flags, progress=told)
         done.model.ir_model.metadata_props.update(metadata(original, options, done.plan))
         notes += done.notes
-    with place.draft(done.model) as draft:
+    with draft_result(place, done.model, options, progress=told) as shipped:
+        draft, notes = shipped.model, [*notes, *filter(None, [shipped.note])]
         with clock("compare"):
             sessions = Sessions(options.lab.providers)
             measured = _compared(original, draft, done, data, metric=metric, sessions=sessions, progress=told)
             integers = _look_at_integers(original, draft, done, data, sessions, progress=told)
-            cosine, _, _ = overall(measured.outputs)
-            form = Form(name=done.label, arithmetic=done.arithmetic, model=draft, cosine=cosine)
+            form = _form(done, draft, measured)
             performance = (
                 look_at_performance(original, form, options, flags, data, sessions) if done.runs_here else None
             )
             products = _look_at_products(done, data)
-        found = None
-        if explain:
-            with clock("explain"):
-                found = _explained(done, draft, options, data, metric=metric, integers=integers, progress=told)
+        with clock("explain") if explain else nullcontext():
+            found = (
+                _explained(done, draft, options, data, metric, integers=integers, progress=told) if explain else None
+            )
         with clock("debug"):
             tables = folder.write_tables(original, draft, done, data, progress=told) if folder is not None else None
             notes += [tables.note] if tables is not None else []
-        record = manifest(original, draft, options, done, {"origin": data.origin, "sha256": data.fingerprint()})
+        record = manifest(original, shipped, options, done, {"origin": data.origin, "sha256": data.fingerprint()})
         report = build_report(
             original,
-            draft,
+            shipped,
             done,
             measured,
             options.common,
@@ -178,7 +178,7 @@ def quantize(
         "executor": executor,
     }
     run = Run(original, done.prepared, data, samples, evaluate, flags_given, metric.samples if metric else None)
-    return QuantResult(options, done.plan, place.found(draft), report, record, place, run)
+    return QuantResult(options, done.plan, published(place, shipped, options), report, record, place, run)
 
 
 def preview(model: Source, config: Config) -> QuantPlan:
@@ -238,8 +238,8 @@ def _explained(
     draft: Model,
     options: QuantConfig,
     data: Samples,
-    *,
     metric: Metric | None,
+    *,
     integers: Integers | None,
     progress: Progress,
 ) -> Explanation:
@@ -255,6 +255,12 @@ def _explained(
         kernel_notes=run.kernels.notes if run is not None else (),
     )
     return look(subject, progress=progress)
+
+
+def _form(done: Quantized, draft: Model, measured: Measured) -> Form:
+    """Return the quantized model as a table of costs names it."""
+    cosine, _, _ = overall(measured.outputs)
+    return Form(name=done.label, arithmetic=done.arithmetic, model=draft, cosine=cosine)
 
 
 def _look_at_integers(

@@ -63,7 +63,7 @@ class QuantResult:
     plan : QuantPlan
         With codes and scales.
     model : Model
-        The quantized model.
+        The quantized model; of a container, what it decodes to.
     report : Report
     manifest : dict
         Versions, hashes, options and plan, ready for JSON.
@@ -88,6 +88,11 @@ class QuantResult:
     def model_path(self) -> Path:
         """The quantized model's file; in a temporary folder, gone with this object, if no output was named."""
         return self.output.path
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The quantized model's file, and those of its external data."""
+        return (self.output.path, *(self.output.path.parent / name for name in self.model.data))
 
     def hold(self, explanation: Explanation) -> None:
         """Make an explanation part of the report."""
@@ -120,7 +125,7 @@ class QuantResult:
         folder = Path(folder)
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            for file in self.model.files:
+            for file in self.files:
                 if file.parent.resolve() != folder.resolve():
                     copy_whole(file, folder / file.name)
         except OSError as error:

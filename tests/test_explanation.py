@@ -146,8 +146,11 @@ def test_inputs_of_another_scale_and_channels_in_another_order_are_told_apart() 
     evaluated = ChannelFacts(tint / 4, one, tint, certain)
     swapped = ChannelFacts(tint[::-1] / 4, one, tint[::-1], certain)
     doubtful = ChannelFacts(tint[::-1] / 4, one, tint[::-1], 100 * certain)
+    normalised = ChannelFacts(np.array([-0.35, 0.03, 0.31]), one, np.array([-0.35, 0.03, 0.31]), certain)
+    neutral = ChannelFacts(np.array([-0.03, 0.05, -0.02]), one, np.array([-0.03, 0.05, -0.02]), certain)
     scaled = ChannelFacts(tint * 60 + 120, 60 * one, tint * 60, certain)
     assert kinds(diagnose(facts_about(swapped, evaluated))) == ["channels in another order (RGB, BGR)"]
+    assert kinds(diagnose(facts_about(normalised, neutral))) == ["channels in another order (RGB, BGR)"]
     assert kinds(diagnose(facts_about(scaled, evaluated))) == ["calibration does not look like evaluation"]
     assert diagnose(facts_about(doubtful, evaluated)) == ()
     assert diagnose(facts_about(evaluated, evaluated)) == ()
@@ -270,3 +273,12 @@ def test_the_page_of_a_debug_folder_holds_the_diagnosis_of_a_run_that_was_asked_
     quantize(depthwise(), config, samples=pictures(4), explain=True)
     page = (tmp_path / "debug" / "report.html").read_text(encoding="utf-8")
     assert "per-tensor weight ranges of depthwise layers" in page
+
+
+def test_one_huge_value_in_a_sample_is_found_at_the_input_and_not_only_where_it_spreads_to() -> None:
+    samples = pictures()
+    samples[-1]["x"][0, 1, 2, 3] = 400.0
+    found = ptq_lab.explain(quantize(depthwise(spoiled=1.0), FULL, samples=samples))
+    assert found.causes[0].kind == "activation range stretched by outliers"
+    assert found.causes[0].nodes[0] == "x"
+    assert "400" in found.causes[0].evidence

@@ -36,6 +36,15 @@ class Options(Protocol):
     def bit_num(self) -> int: ...  # noqa: D102
 
 
+class Shipped(Protocol):
+    """A quantized model and the bytes of its file."""
+
+    @property
+    def model(self) -> Model: ...  # noqa: D102
+    @property
+    def size(self) -> int: ...  # noqa: D102
+
+
 class Costs(Protocol):
     """What running the model costs beside others."""
 
@@ -71,7 +80,7 @@ class Integers:
 
 def build_report(
     original: Model,
-    quantized: Model,
+    quantized: Shipped,
     done: Quantized,
     measured: Measured,
     options: Options,
@@ -88,7 +97,8 @@ def build_report(
 
     Parameters
     ----------
-    original, quantized : Model
+    original : Model
+    quantized : Shipped
     done : Quantized
     measured : Measured
     options : Options
@@ -128,9 +138,9 @@ def build_report(
         metric_after=measured.after,
         left_float=left_float(plan),
         notes=tuple(notes),
-        opset=quantized.opset,
-        ir_version=quantized.ir_model.ir_version,
-        onnxruntime_required=required_onnxruntime(plan, quantized.opset),
+        opset=quantized.model.opset,
+        ir_version=quantized.model.ir_model.ir_version,
+        onnxruntime_required=required_onnxruntime(plan, quantized.model.opset),
         seconds=seconds,
         activations=len(plan.activations),
         device=done.device.get("target_device", ""),
@@ -264,11 +274,14 @@ def _quantized_row(entry: TensorPlan, values: NDArray[np.float32]) -> LayerRow:
         shape=entry.shape,
         bits=entry.bits,
         granularity=entry.granularity,
-        storage=entry.storage,
+        storage=entry.stored_as,
         bytes_before=entry.bytes_before,
         bytes_after=entry.bytes_after,
         relative_error=error,
         sqnr_db=-20.0 * math.log10(error) if error else math.inf,
+        step=entry.coding.step if entry.coding is not None else None,
+        levels=entry.coding.levels if entry.coding is not None else None,
+        entropy=entry.coding.entropy if entry.coding is not None else None,
     )
 
 

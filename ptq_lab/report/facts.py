@@ -23,7 +23,7 @@ class ActivationFacts:
     Attributes
     ----------
     reach, bulk : float
-        The largest magnitude, and the one that 99.9 % of the values stay within.
+        The largest magnitude that the codes cover, and the one that 99.9 % of the values stay within.
     clipped : float
         Share of the values outside the range of the codes.
     channel : int or None
@@ -87,6 +87,8 @@ class Facts:
     per_channel, corrects, everything : bool
         Whether the configuration asks for a scale per channel, for bias correction, and for codes everywhere.
     quant_type : str
+    picture_format : str
+        Order of the channels in which the configuration reads pictures; empty if it reads none.
     kernel_notes : tuple of str
         Layers that do not run as integers.
     skipped : tuple of str
@@ -104,6 +106,7 @@ class Facts:
     corrects: bool = True
     everything: bool = False
     quant_type: str = ""
+    picture_format: str = ""
     kernel_notes: tuple[str, ...] = ()
     skipped: tuple[str, ...] = ()
 
@@ -177,9 +180,7 @@ class _Seen:
     def facts(self) -> ActivationFacts:
         sizes = np.concatenate(self._parts) if self._parts else np.zeros(1, np.float32)
         bulk = float(np.quantile(sizes, _BULK))
-        channels = self._channels
-        reach = float(channels.max()) if channels is not None else float(sizes.max())
-        reach = min(reach, max(abs(self._low), abs(self._high)))  # what lies outside does not stretch the codes
+        channels, reach = self._channels, max(abs(self._low), abs(self._high))
         channel, ratio = None, 1.0
         if channels is not None and channels.size > 2:
             median = float(np.median(channels))

@@ -16,11 +16,11 @@ class LayerRow:
     shape : tuple of int
         Shape of the weight.
     bits : int or None
-        Bits per weight; ``None`` if it stayed float.
+        Bits per weight when packed; ``None`` if it stayed float.
     granularity : str
-        ``"per-channel (64)"``, ``"per-tensor"``, or ``""`` if it stayed float.
+        ``"per-channel (64)"``, ``"per-tensor"``, ``"per-tensor, one step"``, or ``""`` if it stayed float.
     storage : str
-        How the codes are stored, e.g. ``"int8"``, ``"uint8 lanes 4+1"``, ``"float32"``.
+        How the codes are stored, e.g. ``"int8"``, ``"uint8 lanes 4+1"``, ``"coded, 5.92 bits"``, ``"float"``.
     bytes_before, bytes_after : int
         Bytes of the weight in the original, and of codes, scales and offsets in the quantized model.
     relative_error : float or None
@@ -29,6 +29,12 @@ class LayerRow:
         ``20 * log10(||w|| / ||w - w_dequantized||)``; ``inf`` when nothing was lost.
     reason : str
         Why it stayed float and which setting did it; empty if it was quantized.
+    step : float or None
+        Distance of two levels, in real units, where one step for the tensor was chosen by its error.
+    levels : int or None
+        Different codes; known where they are entropy-coded, as is the next.
+    entropy : float or None
+        Bits per code, order 0: the limit of a coder.
     """
 
     node: str
@@ -43,6 +49,9 @@ class LayerRow:
     relative_error: float | None = None
     sqnr_db: float | None = None
     reason: str = ""
+    step: float | None = None
+    levels: int | None = None
+    entropy: float | None = None
 
     @property
     def quantized(self) -> bool:

@@ -35,12 +35,15 @@ PUBLIC = [
     "load_config",
     "load_ipython_extension",
     "load_model",
+    "load_session",
+    "pack",
     "preview",
     "quantize",
     "repair",
     "schema",
     "template",
     "unload_ipython_extension",
+    "unpack",
 ]
 
 

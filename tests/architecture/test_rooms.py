@@ -23,6 +23,7 @@ LIBRARIES: dict[str, set[str]] = {
     "flags": set(),
     "manifest": set(),
     "output": set(),
+    "publish": set(),
     "debug": set(),
     "plan": {"numpy"},
     "int8": {"numpy"},
@@ -52,6 +53,7 @@ LIBRARIES: dict[str, set[str]] = {
     "config": {"pydantic", "pydantic_core"},
     "numerics": {"numpy"},
     "graph": {"numpy", "onnx", "onnx_ir", "google"},
+    "container": {"numpy", "onnx", "onnx_ir", "google", "onnxruntime"},  # onnxruntime for the type of a session
     "calibration": {"numpy", "PIL"},
     "report": {"numpy"},
     "figures": {"numpy", "plotly", "jinja2", "markupsafe"},
@@ -86,6 +88,7 @@ ROOMS: dict[str, set[str]] = {
         "mixed_bits",
         "pins",
         "plan",
+        "publish",
         "route",
         "runtime",
         "search",
@@ -151,6 +154,8 @@ ROOMS: dict[str, set[str]] = {
     "performance": {"calibration", "config", "flags", "graph", "plan", "report", "runtime"},
     "probe": set(),  # it measures memory, and everything it imports would count
     "runtime": {"graph"},
+    "publish": {"config", "container", "graph", "output", "report"},
+    "container": {"__init__", "graph", "numerics", "output", "plan", "runtime"},
     "calibration": {"graph", "numerics", "runtime"},
     "evaluation": {"calibration", "graph", "top1"},
     "top1": {"calibration"},
@@ -163,7 +168,7 @@ ROOMS: dict[str, set[str]] = {
         "calibration",
         "figures",
     },  # figures: to_html, inside the function
-    "manifest": {"__init__", "config", "graph", "plan", "route"},
+    "manifest": {"__init__", "config", "graph", "plan", "publish", "route", "runtime"},
     "output": {"graph"},
     "debug": {"calibration", "config", "graph", "report", "route"},
     "pipeline": {
@@ -177,9 +182,9 @@ ROOMS: dict[str, set[str]] = {
         "full_quant",
         "graph",
         "manifest",
-        "output",
         "performance",
         "plan",
+        "publish",
         "report",
         "route",
         "weight_quant",
@@ -188,7 +193,18 @@ ROOMS: dict[str, set[str]] = {
     },
     "demo": set(),
     "figures": {"__init__", "report", "plan", "graph"},
-    "cli": {"__init__", "checking", "config", "demo", "evaluation", "graph", "pipeline", "report", "result"},
+    "cli": {
+        "__init__",
+        "checking",
+        "config",
+        "container",
+        "demo",
+        "evaluation",
+        "graph",
+        "pipeline",
+        "report",
+        "result",
+    },
     "notebook": set(LIBRARIES) - {"cli", "numerics"},
 }
 
