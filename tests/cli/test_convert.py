@@ -195,3 +195,13 @@ def test_an_old_habit_of_half_precision_is_refused_for_dynamic_quantization(run:
     assert said.code == 2
     assert "does not go together with fp16" in said.err
     assert not (tmp_path / "q.onnx").exists()
+
+
+def test_an_entropy_coded_output_gets_the_suffix_of_containers(run: Run, digits: Demo, tmp_path: Path) -> None:
+    config = tmp_path / "c.cfg"
+    config.write_text("[common_quant_param]\nquant_type=WEIGHT_QUANT\nbit_num=4\n[ptq_lab]\nencode=entropy\n")
+    flags = (f"--modelFile={digits.model_path}", "--outputFile=out", f"--configFile={config}")
+    said = run("convert", "--fmk=ONNX", *flags)
+    assert said.code == 0, said.err
+    assert (tmp_path / "out.ptqz").is_file()
+    assert "out.ptqz" in said.out
