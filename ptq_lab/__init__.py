@@ -32,6 +32,7 @@ _HOME = {
     "TensorPlan": "plan",
     "advise": "explanation",
     "check_config": "config",
+    "compare": "comparison",
     "dump_config": "config",
     "explain": "explanation",
     "explore": "explorer",
@@ -90,6 +91,7 @@ if TYPE_CHECKING:  # "as" tells type checkers that a name is exported
     from ptq_lab import (
         report as report,
     )
+    from ptq_lab.comparison import compare as compare
     from ptq_lab.config import (
         QuantConfig as QuantConfig,
     )

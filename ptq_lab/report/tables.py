@@ -14,12 +14,14 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar, overload
 
-from ptq_lab.report.rows import LayerRow, OutputRow, PerformanceRow, ProductRow
+from ptq_lab.report.rows import ErrorRow, LayerRow, OutputRow, PairRow, PerformanceRow, ProductRow
 
 __all__ = [
     "ActivationRow",
+    "ErrorRow",
     "LayerRow",
     "OutputRow",
+    "PairRow",
     "PerformanceRow",
     "Preview",
     "ProductRow",
@@ -297,6 +299,10 @@ class Report:
         What the float model, the quantized one and others cost here; empty if that was not measured.
     products : Table of ProductRow
         One row per activation that is quantized at run time.
+    errors : Table of ErrorRow
+        How the error grows from layer to layer; empty if that was not measured.
+    pairs : Table of PairRow
+        Which layer is which, in a comparison of two models; empty for a run, which knows.
     """
 
     summary: Summary
@@ -306,6 +312,8 @@ class Report:
     preview: Preview | None = None
     performance: Table[PerformanceRow] = field(default_factory=lambda: Table(PerformanceRow))
     products: Table[ProductRow] = field(default_factory=lambda: Table(ProductRow))
+    errors: Table[ErrorRow] = field(default_factory=lambda: Table(ErrorRow))
+    pairs: Table[PairRow] = field(default_factory=lambda: Table(PairRow))
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything but the picture as plain data, with the derived ratio."""
@@ -319,14 +327,40 @@ class Report:
             "sample": _sample(self.preview),
             "performance": self.performance.records(),
             "products": self.products.records(),
+            "errors": self.errors.records(),
+            "pairs": self.pairs.records(),
         }
 
     def to_json(self, path: str | Path | None = None) -> str:
-        """Return :meth:`to_dict` as JSON text, and write it to `path` if given; infinities are ``null``."""
-        text = _json(self.to_dict())
+        """Return :meth:`to_dict` as JSON text, and write it to `path` if given; infinities are ``null``.
+
+        The picture is in it as well, and where ``null`` stands for an infinity, so that :meth:`from_json` gives the
+        same report back.
+        """
+        from ptq_lab.report.stored import dump_report
+
+        text = dump_report(self)
         if path is not None:
             Path(path).write_text(text + "\n", encoding="utf-8")
         return text
+
+    @classmethod
+    def from_json(cls, source: str | Path) -> Report:
+        """Return the report that :meth:`to_json` wrote.
+
+        Parameters
+        ----------
+        source : path or str
+            A file, or the text itself.
+
+        Raises
+        ------
+        OutputError
+            If the file cannot be read, or is no report.
+        """
+        from ptq_lab.report.stored import load_report
+
+        return load_report(source)
 
     def to_csv(self, path: str | Path) -> None:
         """Write the table of layers as CSV; ``outputs`` and ``activations`` have a ``to_csv`` of their own.
