@@ -32,6 +32,7 @@ _HOME = {
     "TensorPlan": "plan",
     "advise": "advice",
     "check_config": "config",
+    "compare": "comparison",
     "dump_config": "config",
     "explain": "explanation",
     "explore": "explorer",
@@ -92,6 +93,7 @@ if TYPE_CHECKING:  # "as" tells type checkers that a name is exported
     )
     from ptq_lab.advice import advise as advise
     from ptq_lab.advice import repair as repair
+    from ptq_lab.comparison import compare as compare
     from ptq_lab.config import (
         QuantConfig as QuantConfig,
     )

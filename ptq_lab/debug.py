@@ -124,6 +124,9 @@ class DebugTables:
             If a file cannot be written.
         """
         folder, files = self.folder, list(self.files)
+        with replacing(folder.path / "report.json") as stream:
+            stream.write(report.to_json() + "\n")
+        files.append("report.json")
         with suppress(MissingExtra):  # the CSV files say the same
             report.to_html(folder.path / "report.html")
             files.append("report.html")

@@ -8,7 +8,7 @@ from math import log10
 from ptq_lab.figures import style
 from ptq_lab.report import text
 from ptq_lab.report.findings import HARM, format_loss
-from ptq_lab.report.harm import HarmRow, by_harm
+from ptq_lab.report.harm import HarmRow, by_harm, layer_errors_of
 from ptq_lab.report.rows import ErrorRow
 from ptq_lab.report.tables import Report
 
@@ -54,10 +54,10 @@ class HarmView:
 
 def view_harm(report: Report) -> HarmView:
     """Turn the layers of a report into words, sorted by harm."""
-    found, rows = report.explanation, by_harm(report)
+    found, rows = layer_errors_of(report), by_harm(report)
     headers: tuple[str, ...] = ()
     caption = "Sorted by the error of the weights: the layers were not looked at one by one."
-    if found is not None and found.errors:
+    if found is not None:
         headers = ("output, alone", "output, with all before")
         caption = f"Sorted by harm; {HARM}. Errors of outputs are 1 - cosine; their bars are logarithmic."
         if found.evaluated:

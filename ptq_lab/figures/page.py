@@ -20,8 +20,9 @@ from ptq_lab.figures.layers import draw_layers
 from ptq_lab.figures.panels import Panel, StillPanel, still_panels
 from ptq_lab.figures.ranges import draw_ranges
 from ptq_lab.figures.sizes import draw_sizes, size_parts
+from ptq_lab.report.depth_text import PAIR_HEADERS
 from ptq_lab.report.files import replacing
-from ptq_lab.report.harm import worst_activations, worst_weights
+from ptq_lab.report.harm import layer_errors_of, worst_activations, worst_weights
 from ptq_lab.report.tables import Report
 
 FIRST = 6
@@ -83,6 +84,8 @@ def write_page(report: Report, path: str | Path) -> Path:
         predictions=report.predictions,
         harm=view_harm(report),
         parts=size_parts(report),
+        pair_headers=PAIR_HEADERS,
+        pairs=report.pairs,
         figures=_figures(report),
         distributions=_distributions(report),
         channels=_channels(report),
@@ -105,11 +108,12 @@ def sections(report: Report) -> dict[str, str]:
         "diagnosis": ("Diagnosis", True),
         "predictions": ("Predictions", report.predictions),
         "layers": ("Layers", report.layers),
-        "depth": ("Error along depth", report.explanation is not None and report.explanation.errors),
+        "depth": ("Error along depth", layer_errors_of(report)),
         "distributions": ("Distributions", report.weights or any(row.histogram for row in report.activations)),
         "ranges": ("Ranges", report.activations or report.products or report.weights),
         "sizes": ("Sizes", True),
         "outputs": ("Outputs", report.outputs),
+        "pairs": ("Pairs of layers", report.pairs),
         "configuration": ("Configuration", _config(report.manifest)),
         "manifest": ("Manifest", report.manifest),
     }
@@ -118,14 +122,14 @@ def sections(report: Report) -> dict[str, str]:
 
 def _figures(report: Report) -> dict[str, Drawn]:
     """Draw what the page shows, by name."""
-    found, seen = report.explanation, report.predictions
+    found, seen = layer_errors_of(report), report.predictions
     widths = {row.bits for row in report.layers if row.quantized}
     wanted: list[tuple[str, object, Callable[[Any], go.Figure], Callable[[Any], str]]] = []
     if seen is not None:
         wanted.append(("confusion", seen, confusion.draw_confusion, confusion.confusion_html))
     if report.layers:
         wanted.append(("layers", report, draw_layers, tables.layers_html))
-    if found is not None and found.errors:
+    if found is not None:
         wanted.append(("depth", found, depth.draw_depth, depth.depth_html))
         wanted.append(("errors", found, errors.draw_errors, errors.errors_html))
     if report.activations:

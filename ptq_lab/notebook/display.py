@@ -39,6 +39,7 @@ from ptq_lab.figures.tables import (
 )
 from ptq_lab.figures.thresholds import Counts, draw_threshold, threshold_text
 from ptq_lab.report.findings import Explanation, explanation_text
+from ptq_lab.report.harm import layer_errors_of
 from ptq_lab.report.tables import Report
 from ptq_lab.report.text import render_text
 from ptq_lab.report.widths import FrontData, widths_text
@@ -75,8 +76,8 @@ def figure_bundles(report: Report) -> tuple[Bundle, ...]:
     bundles = [layers]
     if report.activations:
         bundles.append(_figure_bundle(draw_ranges(report), ranges_html(report), ranges_text(report)))
-    if report.explanation is not None and report.explanation.errors:
-        found = report.explanation
+    found = layer_errors_of(report)
+    if found is not None:
         bundles.append(_figure_bundle(draw_depth(found), depth_html(found), depth_text(found)))
         bundles.append(_figure_bundle(draw_errors(found), errors_html(found), errors_text(found)))
     if report.predictions is not None:

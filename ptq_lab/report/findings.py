@@ -9,7 +9,7 @@ from ptq_lab.report.diagnosis import Cause
 from ptq_lab.report.formats import format_decibel, shorten, text_table
 from ptq_lab.report.names import telling_names
 from ptq_lab.report.rows import ErrorRow
-from ptq_lab.report.tables import Table
+from ptq_lab.report.table import Table
 
 HARM = "harm is the error of the layer alone, or half its error averaged over channels where that is larger"
 

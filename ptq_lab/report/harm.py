@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ptq_lab.report.findings import Explanation
 from ptq_lab.report.rows import ErrorRow, LayerRow
 from ptq_lab.report.tables import ActivationRow, Report
 from ptq_lab.report.weight_outlines import WeightOutline
@@ -25,6 +26,22 @@ class HarmRow:
     there: ErrorRow | None = None
 
 
+def layer_errors_of(report: Report) -> Explanation | None:
+    """Return what is known of the errors of layers: an explanation, or those of a comparison, which has no causes.
+
+    Examples
+    --------
+    >>> from ptq_lab.report.tables import OutputRow, Summary, Table
+    >>> summary = Summary(model="m.onnx", quant_type="", bits=8, bytes_before=1, bytes_after=1, layers=0,
+    ...                   layers_quantized=0, cosine_mean=1.0, cosine_min=1.0, sqnr_db=38.0, compared_on="", seconds={})
+    >>> layer_errors_of(Report(summary, Table(LayerRow), Table(OutputRow))) is None
+    True
+    """
+    if report.explanation is not None:
+        return report.explanation if report.explanation.errors else None
+    return Explanation(report.errors, ()) if report.errors else None
+
+
 def by_harm(report: Report) -> tuple[HarmRow, ...]:
     """Return every layer, the most harmful first; those that stayed float come last.
 
@@ -43,7 +60,7 @@ def by_harm(report: Report) -> tuple[HarmRow, ...]:
     >>> [each.layer.node for each in by_harm(report)]
     ['b', 'a']
     """
-    found = report.explanation
+    found = layer_errors_of(report)
     here = {row.node: row for row in found.errors} if found is not None else {}
     there = {row.node: row for row in found.evaluated} if found is not None else {}
     rows = [HarmRow(layer, here.get(layer.node), there.get(layer.node)) for layer in report.layers]

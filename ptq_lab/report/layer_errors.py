@@ -16,14 +16,16 @@ from ptq_lab.numerics.similarity import dot
 from ptq_lab.plan import QuantPlan
 from ptq_lab.progress import Progress, Step, silent
 from ptq_lab.report.rows import ErrorRow
-from ptq_lab.report.tables import Table
+from ptq_lab.report.table import Table
 from ptq_lab.runtime import CPU, Feeds, open_session, run_session
 
 MUCH_WORSE = 3.0
 """How many times larger a layer's error is on evaluation samples when it is called much larger."""
 
+CHANNEL_AXIS = {"Conv": 1, "ConvTranspose": 1}
+"""Axis of a layer's output along which a bias acts; the last one for others."""
+
 _WORTH = 1e-4  # 1 - cosine on evaluation samples below which no ratio is worth a word
-_CHANNELS = {"Conv": 1, "ConvTranspose": 1}  # axis of a layer's output along which a bias acts; the last for others
 
 
 def measure_layer_errors(
@@ -63,17 +65,17 @@ def measure_layer_errors(
     activation function.
     """
     layers = list(watched_layers(original, quantized, set(_nodes(plan))))
-    seen = {layer.node: (_Total(), _Total()) for layer in layers}
+    seen = {layer.node: (ErrorTotals(), ErrorTotals()) for layer in layers}
     names = [layer.output for layer in layers]
     runs = _Runs(original, quantized, layers, providers)
     for index, feeds in enumerate(samples):
         wanted, alone, after = runs.run(feeds)
         for layer in layers:
-            axis = _CHANNELS.get(layer.op_type, -1)
+            axis = CHANNEL_AXIS.get(layer.op_type, -1)
             seen[layer.node][0].add(wanted[layer.output], alone[layer.output], axis)
             seen[layer.node][1].add(wanted[layer.output], after[layer.output], axis)
         progress(Step("layer errors", index + 1, len(samples), f"{len(names)} layers"))
-    return Table(ErrorRow, (_row(layer, *seen[layer.node]) for layer in layers))
+    return Table(ErrorRow, (error_row(layer, *seen[layer.node]) for layer in layers))
 
 
 def worse_on_evaluation(errors: Iterable[ErrorRow], evaluated: Iterable[ErrorRow]) -> tuple[tuple[str, float], ...]:
@@ -124,8 +126,8 @@ def _for(session: Any, feeds: Mapping[str, Any]) -> dict[str, Any]:
     return {value.name: feeds[value.name] for value in session.get_inputs()}
 
 
-class _Total:
-    """Running totals of one comparison."""
+class ErrorTotals:
+    """Running totals of one comparison of what a layer gives."""
 
     def __init__(self) -> None:
         self._signal = self._noise = self._cosine = 0.0
@@ -134,6 +136,7 @@ class _Total:
         self._count = self._samples = 0
 
     def add(self, wanted: NDArray[Any], got: NDArray[Any], axis: int) -> None:
+        """Compare once more; results of different shapes are left out."""
         if wanted.shape != got.shape or not wanted.size:
             return
         self._samples += 1
@@ -152,10 +155,12 @@ class _Total:
 
     @property
     def cosine(self) -> float | None:
+        """Mean over what was compared."""
         return self._cosine / self._samples if self._samples else None
 
     @property
     def sqnr(self) -> float | None:
+        """Power of the signal over power of the error, in dB."""
         return sqnr_db(self._signal, self._noise) if self._samples else None
 
     @property
@@ -179,7 +184,8 @@ class _Total:
         return float(min(1.0, (shift**2).sum() * shift.size / self._count / self._noise))
 
 
-def _row(layer: WatchedLayer, alone: _Total, after: _Total) -> ErrorRow:
+def error_row(layer: WatchedLayer, alone: ErrorTotals, after: ErrorTotals) -> ErrorRow:
+    """Return what was found about a layer by itself, and after all before it."""
     return ErrorRow(
         node=layer.node,
         op_type=layer.op_type,

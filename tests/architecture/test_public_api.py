@@ -29,6 +29,7 @@ PUBLIC = [
     "__version__",
     "advise",
     "check_config",
+    "compare",
     "dump_config",
     "explain",
     "explore",

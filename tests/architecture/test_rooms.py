@@ -47,6 +47,7 @@ LIBRARIES: dict[str, set[str]] = {
     "search": {"numpy", "onnx_ir"},
     "devices": {"numpy", "onnx_ir"},
     "pipeline": {"onnx"},  # for the type of a ModelProto
+    "comparison": {"numpy", "onnx"},  # for the type of a ModelProto
     "evaluation": {"numpy"},
     "runtime": {"numpy", "onnxruntime"},
     "cli": {"click", "rich"},
@@ -191,11 +192,13 @@ ROOMS: dict[str, set[str]] = {
         "result",
         "runtime",
     },
+    "comparison": {"calibration", "config", "evaluation", "flags", "graph", "report", "runtime"},
     "demo": set(),
     "figures": {"__init__", "report", "plan", "graph"},
     "cli": {
         "__init__",
         "checking",
+        "comparison",
         "config",
         "container",
         "demo",

@@ -205,3 +205,13 @@ def test_explaining_prints_the_diagnosis_and_json_holds_it(run: Run, digits: Dem
     assert "try [ptq_lab.layer_bits]" in said.out
     data = json.loads(run(*arguments(digits, tmp_path / "two.cfg"), "--explain", "--json").out)
     assert data["explanation"]["causes"][0]["kind"] == "too few bits"
+
+
+def test_an_entropy_coded_output_gets_the_suffix_of_containers(run: Run, digits: Demo, tmp_path: Path) -> None:
+    config = tmp_path / "c.cfg"
+    config.write_text("[common_quant_param]\nquant_type=WEIGHT_QUANT\nbit_num=4\n[ptq_lab]\nencode=entropy\n")
+    flags = (f"--modelFile={digits.model_path}", "--outputFile=out", f"--configFile={config}")
+    said = run("convert", "--fmk=ONNX", *flags)
+    assert said.code == 0, said.err
+    assert (tmp_path / "out.ptqz").is_file()
+    assert "out.ptqz" in said.out

@@ -11,6 +11,7 @@ import pytest
 from ptq_lab.errors import OutputError
 from ptq_lab.figures.page import write_page
 from ptq_lab.report.predictions import Predictions
+from ptq_lab.report.rows import ErrorRow, PairRow
 from ptq_lab.report.tables import ActivationRow, Report, Table
 from tests.figures.test_draw_activations import activation
 from tests.figures.test_draw_spreads import outline
@@ -125,6 +126,28 @@ def test_parts_that_are_not_there_have_no_section_and_a_missing_diagnosis_says_h
     entries = re.findall(r'<section id="(\w+)"', page)
     assert entries == ["summary", "diagnosis", "layers", "sizes", "outputs"]
     assert "ptq_lab.explain(result)" in page
+
+
+def test_a_comparison_of_two_models_has_its_errors_and_its_pairs_on_the_page(made: Any, tmp_path: Path) -> None:
+    pair = PairRow(node=NAME, op_type="Conv", other_node="c1", other_op_type="QLinearConv", how="weight name")
+    alone = PairRow(node="", op_type="", other_node="c2", other_op_type="Relu", how="")
+    compared = replace(
+        made.report(), errors=Table(ErrorRow, [made.error(0), made.error(2)]), pairs=Table(PairRow, [pair, alone])
+    )
+    page = compared.to_html(tmp_path / "r.html").read_text(encoding="utf-8")
+    entries = re.findall(r'<section id="(\w+)"', page)
+    assert entries == ["summary", "diagnosis", "layers", "depth", "sizes", "outputs", "pairs"]
+    words = Outline(without_scripts(page)).words
+    for said in (NAME, "QLinearConv", "weight name", "only one model has it", "output, with all before"):
+        assert said in words
+
+
+def test_a_page_made_of_stored_json_is_the_same_page(made: Any, tmp_path: Path) -> None:
+    report = full(made, NAME)
+    report.to_json(tmp_path / "report.json")
+    again = Report.from_json(tmp_path / "report.json")
+    assert again == report
+    assert again.to_html(tmp_path / "a.html").read_bytes() == report.to_html(tmp_path / "b.html").read_bytes()
 
 
 def test_configuration_and_manifest_are_on_the_page_and_the_plan_is_not(made: Any, tmp_path: Path) -> None:
