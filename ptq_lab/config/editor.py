@@ -132,19 +132,15 @@ def _plain(value: Any) -> Any:
 
 
 def _row(row: Row) -> Json:
-    when = [
-        {"option": list(condition.option), "operation": condition.operation, "values": list(condition.values)}
-        for condition in row.when
-    ]
-    return {
+    told = {
         "level": row.level,
         "section": row.section,
         "key": row.key,
         "message": row.message,
         "hint": row.hint,
-        "reads": [list(key) for key in row.reads],
-        "when": when,
+        "when": [[each.operation, *each.option, *each.values] for each in row.when],
     }
+    return {name: value for name, value in told.items() if value}
 
 
 def _function(rule: Rule) -> Json:
