@@ -42,8 +42,17 @@ function targetIn(context: ICompletionContext): Target | null {
   return findTarget(model.sharedModel.getSource().split('\n', 201), placeOf(model));
 }
 
-/** What fits at an offset of a text whose first lines are a magic. */
+/** What fits at an offset of a text whose first lines are a magic, and continues what is typed. */
 export function complete(declared: Declarations, text: string, offset: number, before: number): Reply {
+  const found = candidates(declared, text, offset, before);
+  const typed = text.slice(found.start, offset).toLowerCase();
+  const at = ({ label }: Item): number => label.toLowerCase().indexOf(typed);
+  const starts = found.items.filter(each => at(each) === 0);
+  const holds = found.items.filter(each => at(each) > 0); // Lab itself narrows the list from here on
+  return { ...found, items: [...starts, ...holds] };
+}
+
+function candidates(declared: Declarations, text: string, offset: number, before: number): Reply {
   const at = cursorAt(text, offset, before);
   if (at.part === 'section') return { start: at.from, end: offset, items: sections(declared, text[offset] === ']') };
   if (at.part === 'value') return values(declared, at, text, offset);

@@ -65,22 +65,27 @@ class OnnxView extends Widget {
 
   /** Show the summary, or, for a large file that nobody asked to read, its size. */
   private async summarize(asked: boolean): Promise<void> {
-    const size = this.context.contentsModel?.size ?? 0;
+    try {
+      await this.read(asked);
+    } catch (error) {
+      const reason = error instanceof Error ? error.message : String(error);
+      const what = error instanceof Corrupt ? 'This is not a complete ONNX model' : 'The model cannot be read';
+      this.draw([element('p', `${what}: ${reason}.`, 'ptq-onnx-error')]);
+    }
+  }
+
+  private async read(asked: boolean): Promise<void> {
+    // Lab's own record of the file has no size.
+    const { size = 0 } = await this.contents.get(this.context.path, { content: false });
     const limit = features.current.onnxMegabytes * MEGABYTE;
     if (size > limit && !asked) {
       this.draw(stub(size, () => void this.summarize(true)));
       return;
     }
     this.draw([element('p', 'Reading...')]);
-    try {
-      const url = await this.contents.getDownloadUrl(this.context.path);
-      const summary = await summarize(new RemoteFile(url, size, this.settings));
-      this.draw(describe(summary, size));
-    } catch (error) {
-      const reason = error instanceof Error ? error.message : String(error);
-      const what = error instanceof Corrupt ? 'This is not a complete ONNX model' : 'The model cannot be read';
-      this.draw([element('p', `${what}: ${reason}.`, 'ptq-onnx-error')]);
-    }
+    const url = await this.contents.getDownloadUrl(this.context.path);
+    const summary = await summarize(new RemoteFile(url, size, this.settings));
+    this.draw(describe(summary, size));
   }
 
   private draw(content: HTMLElement[]): void {
