@@ -12,7 +12,7 @@ const declarations = path.join(output, 'declarations.json');
 const modules = path.join(here, 'node_modules');
 
 // What the built files depend on. tests/labextension reads the same list.
-const SOURCES = ['package.json', 'package-lock.json', 'tsconfig.json', 'build.mjs', 'schema', 'src', 'style'];
+const SOURCES = ['package.json', 'package-lock.json', 'tsconfig.json', 'build.mjs', 'webpack.config.cjs', 'schema', 'src', 'style'];
 
 /** The files below a path, in a stable order. */
 function files(name) {

@@ -74,10 +74,15 @@ function refusal(text: string): Problem | null {
 
 /** Problems in the order of the text, those without a place last, none twice. */
 function ordered(problems: Problem[]): Problem[] {
-  const different = new Map(problems.map(problem => [JSON.stringify(Object.entries(problem).sort()), problem]));
+  const different = new Map(problems.map(problem => [identity(problem), problem]));
   return [...different.values()].sort(
     (left, right) => (left.line || Infinity) - (right.line || Infinity) || left.column - right.column || 0
   );
+}
+
+function identity(problem: Problem): string {
+  const { line, column, endColumn, level, section, key, message, hint } = problem;
+  return [line, column, endColumn, level, section, key, message, hint].join('\n');
 }
 
 function meant(near: string): string {
@@ -89,6 +94,7 @@ class Reading {
   readonly config: Config;
   private readonly untyped: boolean;
   private readonly names: string[];
+  private readonly entries: Entry[];
 
   constructor(
     private readonly declared: Declarations,
@@ -96,12 +102,15 @@ class Reading {
   ) {
     this.problems = [...ini.problems];
     this.config = new Config(declared);
-    this.untyped = !ini.entries.some(entry => entry.section === TYPE[0] && entry.key === TYPE[1]);
+    const first = ini.headers[0]?.line ?? Infinity;
+    this.entries = ini.entries.filter(entry => entry.line > first); // what stands before has its warning
+    this.untyped = !this.entries.some(entry => entry.section === TYPE[0] && entry.key === TYPE[1]);
     this.names = sectionNames(declared);
   }
 
   readHeaders(): void {
-    const { headers, entries } = this.ini;
+    const { entries } = this;
+    const { headers } = this.ini;
     headers.forEach((header, index) => {
       const name = header.name;
       const { line, column, endColumn } = header;
@@ -120,7 +129,7 @@ class Reading {
   lastOnes(): Entry[] {
     const last = new Map<string, Entry>();
     const rest: Entry[] = [];
-    for (const entry of this.ini.entries) {
+    for (const entry of this.entries) {
       if (entry.section === this.declared.models) {
         rest.push(entry);
         continue;

@@ -85,7 +85,7 @@ class Reader implements Ini {
     const first = body.indexOf('[') + 1;
     const inside = stripEnd(body.slice(first), `"${BLANKS}`);
     const named = this.named;
-    const within = inside.slice(0, -1);
+    const within = inside.replace(/[^]$/u, ''); // whatever the last character is
     const shown = stripBlanks(within, `"${BLANKS}`);
     this.section = shown.replace(/"/g, '');
     const blank = within.length - stripStart(within, `"${BLANKS}`).length;

@@ -1,9 +1,12 @@
 /** Whether Python's `re` would compile a pattern, and what it would say if not. */
 
+import { repr } from './text';
+
 const DIGITS = /[0-9]/;
 const OCTAL = /[0-7]/;
 const HEX = /[0-9a-fA-F]/;
 const LETTER = /[A-Za-z]/;
+const IDENTIFIER = /^[\p{XID_Start}_]\p{XID_Continue}*$/u;
 const LENGTHS: Record<string, number> = { x: 2, u: 4, U: 8 };
 
 class PatternError extends Error {}
@@ -29,6 +32,7 @@ class Parser {
   private index = 0;
   private groups = 0;
   private readonly open = new Set<number>();
+  private readonly names = new Map<string, number>();
 
   constructor(private readonly source: string[]) {
     this.advance();
@@ -247,11 +251,15 @@ class Parser {
 
   private python(): Extension {
     if (this.match('<')) {
-      this.until('>', 'missing >, unterminated name');
+      this.names.set(this.name('>'), this.groups + 1);
       return 'named';
     }
     if (this.match('=')) {
-      this.until(')', 'missing ), unterminated name');
+      const name = this.name(')');
+      const group = this.names.get(name);
+      const length = Array.from(name).length + 1;
+      if (group === undefined) throw this.error(`unknown group name ${repr(name)}`, length);
+      if (this.open.has(group)) throw this.error('cannot refer to an open group', length);
       return 'reference';
     }
     const char = this.get();
@@ -259,13 +267,26 @@ class Parser {
     throw this.error(`unknown extension ?P${char}`, Array.from(char).length + 2);
   }
 
-  private until(close: string, message: string): void {
-    let length = 0;
+  private name(close: string): string {
+    const name = this.until(close, `missing ${close}, unterminated name`);
+    const length = Array.from(name).length + 1;
+    if (!IDENTIFIER.test(name)) throw this.error(`bad character in group name ${repr(name)}`, length);
+    const [group, was] = [this.groups + 1, this.names.get(name)];
+    if (close === '>' && was !== undefined) {
+      const message = `redefinition of group name ${repr(name)} as group ${group}; was group ${was}`;
+      throw this.error(message, length);
+    }
+    return name;
+  }
+
+  private until(close: string, message: string): string {
+    let name = '';
     for (;;) {
       const taken = this.get();
-      if (taken === close) return;
-      if (taken === null) throw this.error(length ? message : 'missing group name', length);
-      length += Array.from(taken).length;
+      if (taken === close && name) return name;
+      if (taken === close) throw this.error('missing group name', 1);
+      if (taken === null) throw this.error(name ? message : 'missing group name', Array.from(name).length);
+      name += taken;
     }
   }
 }

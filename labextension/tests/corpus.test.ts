@@ -52,10 +52,10 @@ test('every rule, operation and kind that the declarations name is known here', 
   assert.deepEqual([...new Set(kinds.map(each => each.kind.type))].filter(each => !KINDS.includes(each)), []);
 });
 
-test('a configuration of 5,000 lines is checked in less than half a second', () => {
+test('a configuration of 5,000 lines is checked in less than a second', () => {
   const lines = ['[common_quant_param]', 'quant_type=WEIGHT_QUANT'];
-  for (let index = 0; index < 5000; index++) lines.push(`bit_nums${index % 7}=${index}`);
+  for (let index = 0; index < 10000; index++) lines.push(`bit_nums${index % 7}=${index}`);
   const start = performance.now();
   assert.ok(check(declared, lines.join('\n')).length > 100);
-  assert.ok(performance.now() - start < 500);
+  assert.ok(performance.now() - start < 1000);
 });
