@@ -39,6 +39,7 @@ PUBLIC = [
     "quantize",
     "repair",
     "schema",
+    "side_by_side",
     "template",
     "unload_ipython_extension",
 ]

@@ -39,6 +39,7 @@ LIBRARIES: dict[str, set[str]] = {
     "mixed_bits": set(),
     "result": set(),
     "explanation": set(),
+    "runs": set(),
     "performance": set(),
     "probe": {"numpy", "onnxruntime"},
     "search": {"numpy", "onnx_ir"},
@@ -53,7 +54,7 @@ LIBRARIES: dict[str, set[str]] = {
     "calibration": {"numpy", "PIL"},
     "report": {"numpy"},
     "figures": {"numpy", "plotly", "jinja2", "markupsafe"},
-    "notebook": {"IPython", "ipywidgets", "anywidget", "traitlets", "onnx"},
+    "notebook": {"IPython", "ipywidgets", "anywidget", "traitlets", "onnx", "jupyter_core"},  # its data folders
     "demo": {"numpy"},
 }
 
@@ -90,6 +91,17 @@ ROOMS: dict[str, set[str]] = {
     },
     "result": {"calibration", "config", "graph", "manifest", "output", "plan", "report"},
     "explanation": {"config", "debug", "manifest", "pipeline", "report", "result", "runtime"},
+    "runs": {
+        "calibration",
+        "config",
+        "evaluation",
+        "flags",
+        "graph",
+        "pipeline",
+        "report",
+        "result",
+        "runtime",
+    },
     "pins": {"graph", "plan"},
     "edits": {"plan"},
     "recipe": {"config", "edits", "graph", "manifest", "plan"},
@@ -173,7 +185,7 @@ ROOMS: dict[str, set[str]] = {
     },
     "demo": set(),
     "figures": {"__init__", "report", "plan", "graph"},
-    "cli": {"__init__", "checking", "config", "demo", "evaluation", "graph", "pipeline", "report", "result"},
+    "cli": {"__init__", "checking", "config", "demo", "evaluation", "graph", "output", "pipeline", "report", "result"},
     "notebook": set(LIBRARIES) - {"cli", "numerics"},
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -65,22 +66,37 @@ def test_a_wrong_first_line_stops_run_all(kernel: Any, cell: Any) -> None:
     assert answer.outputs[0]["text"].strip().count("\n") == 0
 
 
-def test_the_bar_of_a_slow_run_is_seen_and_leaves_nothing_behind(kernel: Any, cell: Any, slow: Any) -> None:
+def test_the_bar_of_a_slow_run_becomes_one_line_above_the_report(kernel: Any, cell: Any, slow: Any) -> None:
     slow()
-    answer = kernel.run(cell("{demo.model_path}"))
+    answer = kernel.run(cell("{demo.model_path} --show-code"))
     assert answer.status == "ok"
     assert "update_display_data" in answer.messages
-    assert answer.messages.index("update_display_data") < answer.messages.index("clear_output")
-    assert len(answer.outputs) == 3
-    assert "progress" not in answer.bundles[0]["text/html"]
+    assert "clear_output" not in answer.messages
+    assert "ptq_lab.quantize(" in answer.outputs[0]["text"]
+    line, *report = answer.bundles
+    assert re.fullmatch(r"done in \d+\.\d s", line["text/plain"])
+    assert "<progress" not in line["text/html"]
+    assert len(report) == 3
 
 
-def test_an_interrupt_ends_the_run_and_leaves_no_bar(kernel: Any, cell: Any, slow: Any) -> None:
+def test_the_line_of_an_earlier_cell_is_left_alone(kernel: Any, cell: Any, slow: Any) -> None:
+    slow()
+    ids = [
+        output["transient"]["display_id"]
+        for _ in range(2)
+        for output in kernel.run(cell("{demo.model_path}")).outputs
+        if output["transient"]
+    ]
+    assert len(set(ids)) == 2
+
+
+def test_an_interrupt_ends_the_run_and_says_how_far_it_came(kernel: Any, cell: Any, slow: Any) -> None:
     slow("import os, signal; os.kill(os.getpid(), signal.SIGINT); time.sleep(5)")
     answer = kernel.run(cell("{demo.model_path} -r never"))
-    assert (answer.status, answer.error["ename"]) == ("error", "KeyboardInterrupt")
-    assert "clear_output" in answer.messages
-    assert answer.outputs == []
+    assert (answer.status, answer.error["ename"]) == ("error", "Interrupted")
+    [said] = answer.error["traceback"]
+    assert re.fullmatch(r"stopped after \d+\.\d s in quantize 4 of 4; nothing was written", said)
+    assert [bundle["text/plain"] in said for bundle in answer.bundles] == [True]
     assert kernel.run("never").error["ename"] == "NameError"
 
 
