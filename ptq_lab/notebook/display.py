@@ -10,8 +10,10 @@ removed when it unloads.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import Field, fields, replace
+from html import escape
 from typing import TYPE_CHECKING, Any
 
 from IPython.core.interactiveshell import InteractiveShell
@@ -37,7 +39,7 @@ from ptq_lab.figures.tables import (
 from ptq_lab.figures.thresholds import Counts, draw_threshold, threshold_text
 from ptq_lab.notebook.displayed import remember
 from ptq_lab.report.side_by_side import SideBySide, side_by_side_text
-from ptq_lab.report.tables import Report, Table
+from ptq_lab.report.tables import ActivationRow, LayerRow, ProductRow, Report, Table
 from ptq_lab.report.text import brief, left_float, render_text
 from ptq_lab.report.widths import FrontData, widths_text
 
@@ -151,12 +153,18 @@ def show_result(
     elif level == "short":
         show(report_bundle(_without_tables(report), written_to=place))
     else:
-        show(report_bundle(_cut(report, max_rows), written_to=place), *figure_bundles(report))
+        shorter = cut(report, max_rows)
+        show(report_bundle(shorter, written_to=place), *figure_bundles(shorter))
+
+
+def code_bundle(text: str) -> Bundle:
+    """Return code to copy by mime type."""
+    return {"text/plain": text, "text/html": f"<pre>{escape(text)}</pre>"}
 
 
 def line_bundle(text: str) -> Bundle:
     """Return one line of text by mime type."""
-    return {"text/plain": text, "text/html": facts_html(text, "", ())}
+    return {"text/plain": text, "text/html": f"<p>{escape(text)}</p>"}
 
 
 def _without_tables(report: Report) -> Report:
@@ -170,16 +178,33 @@ def _complete(report: Report) -> bool:
     return not report.summary.left_float and all(row.quantized for row in report.layers)
 
 
-def _cut(report: Report, max_rows: int | None) -> Report:
-    """Return a report whose tables have so many rows at most, with a note on those that had more."""
+def cut(report: Report, max_rows: int | None) -> Report:
+    """Return a report whose tables have so many rows at most, the worst, with a note on those that had more.
+
+    A saved notebook stays small so, however many layers a model has.
+    """
     long = [(field.name, value) for field, value in _tables(report) if max_rows is not None and len(value) > max_rows]
     if not long:
         return report
     sizes = ", ".join(f"{name} {len(table)}" for name, table in long)
-    note = f"tables are cut to {max_rows} rows ({sizes}): result.report has all, %config PTQLab.max_rows shows more"
+    note = f"shown are the worst {max_rows} rows of each table ({sizes}); %config PTQLab.max_rows shows more"
     summary = replace(report.summary, notes=(*report.summary.notes, note))
-    shorter: dict[str, Any] = {name: type(table)(table.row_type, table[:max_rows]) for name, table in long}
+    shorter: dict[str, Any] = {name: _worst(table, max_rows or 0) for name, table in long}
     return replace(report, summary=summary, **shorter)
+
+
+def _worst(table: Table[Any], count: int) -> Table[Any]:
+    """Return the rows that matter most, in their own order: what stays float, then the largest errors."""
+    ranked = sorted(range(len(table)), key=lambda index: -_harm(table[index]))
+    return Table(table.row_type, (table[index] for index in sorted(ranked[:count])))
+
+
+def _harm(row: Any) -> float:
+    if isinstance(row, LayerRow):
+        return math.inf if row.relative_error is None else row.relative_error
+    if isinstance(row, ActivationRow):
+        return row.clip_share or 0.0
+    return -row.sqnr_db if isinstance(row, ProductRow) and row.sqnr_db is not None else 0.0
 
 
 def _tables(report: Report) -> list[tuple[Field[Any], Table[Any]]]:

@@ -37,4 +37,4 @@ def front_end(shell: Any, environment: Mapping[str, str] = os.environ) -> str:
             return means
     if "google.colab" in sys.modules:
         return "Colab"
-    return "a kernel without a Jupyter server (nbconvert, a console, or a test)"
+    return "a kernel without a Jupyter server"

@@ -66,7 +66,7 @@ class QuantizeMagics(Magics):
         if options.model is None and not options.check:
             raise UsageError(f"%%quantize: no model given; usage: {USAGE}")
         if options.show_code:
-            print(code_of(options, cell, self.ipython.user_ns))
+            display.show(display.code_bundle(code_of(options, cell, self.ipython.user_ns)))
         if options.check:
             self._check(options, cell)
             return

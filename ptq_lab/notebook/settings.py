@@ -28,7 +28,7 @@ class PTQLab(Configurable):
     >>> settings = PTQLab()
     >>> settings.update_config(Config(PTQLab={"report": "short"}))
     >>> settings.report, settings.max_rows
-    ('short', 200)
+    ('short', 100)
     >>> settings.update_config(Config(PTQLab={"max_row": 9}))
     Traceback (most recent call last):
     ...
@@ -37,7 +37,7 @@ class PTQLab(Configurable):
 
     verbosity = Enum((0, 1, 2), 1, help="0: no progress; 1: progress of long runs; 2: the log, too.").tag(config=True)
     report = Enum(REPORTS, "full", help="full: tables and charts; short: the summary; none: one line.").tag(config=True)
-    max_rows = Int(200, min=1, help="Rows of a table at most; result.report has all of them.").tag(config=True)
+    max_rows = Int(100, min=1, help="Rows of a table at most; result.report has all of them.").tag(config=True)
 
     def update_config(self, config: Config) -> None:
         """Take over what ``%config`` says.
