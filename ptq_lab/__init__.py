@@ -45,6 +45,7 @@ _HOME = {
     "quantize": "pipeline",
     "repair": "advice",
     "schema": "config",
+    "side_by_side": "runs",
     "template": "config",
     "unload_ipython_extension": "notebook.extension",
     "unpack": "container",
@@ -163,3 +164,4 @@ if TYPE_CHECKING:  # "as" tells type checkers that a name is exported
     from ptq_lab.progress import Step as Step
     from ptq_lab.report.tables import Report as Report
     from ptq_lab.result import QuantResult as QuantResult
+    from ptq_lab.runs import side_by_side as side_by_side

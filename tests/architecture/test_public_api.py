@@ -42,6 +42,7 @@ PUBLIC = [
     "quantize",
     "repair",
     "schema",
+    "side_by_side",
     "template",
     "unload_ipython_extension",
     "unpack",

@@ -42,6 +42,7 @@ LIBRARIES: dict[str, set[str]] = {
     "explanation": set(),
     "advice": set(),
     "top1": {"numpy"},
+    "runs": set(),
     "performance": set(),
     "probe": {"numpy", "onnxruntime"},
     "search": {"numpy", "onnx_ir"},
@@ -58,7 +59,7 @@ LIBRARIES: dict[str, set[str]] = {
     "calibration": {"numpy", "PIL"},
     "report": {"numpy"},
     "figures": {"numpy", "plotly", "jinja2", "markupsafe"},
-    "notebook": {"IPython", "ipywidgets", "anywidget", "traitlets", "onnx"},
+    "notebook": {"IPython", "ipywidgets", "anywidget", "traitlets", "onnx", "jupyter_core"},  # its data folders
     "demo": {"numpy"},
 }
 
@@ -107,6 +108,17 @@ ROOMS: dict[str, set[str]] = {
     },  # explanation and advice: conveniences, inside the functions
     "explanation": {"calibration", "config", "graph", "plan", "report", "result", "runtime"},
     "advice": {"config", "debug", "explanation", "manifest", "pipeline", "report", "result"},
+    "runs": {
+        "calibration",
+        "config",
+        "evaluation",
+        "flags",
+        "graph",
+        "pipeline",
+        "report",
+        "result",
+        "runtime",
+    },
     "pins": {"graph", "plan"},
     "edits": {"plan"},
     "recipe": {"config", "edits", "graph", "manifest", "plan"},
@@ -204,6 +216,7 @@ ROOMS: dict[str, set[str]] = {
         "demo",
         "evaluation",
         "graph",
+        "output",
         "pipeline",
         "report",
         "result",
