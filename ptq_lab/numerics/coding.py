@@ -23,7 +23,8 @@ from ptq_lab.numerics.fields import WIDTHS, expand, join_planes, split_planes, s
 
 _COUNTED = 1 << 20  # codes are counted one by one up to this span
 _SPARSE = 0.6  # share of the most frequent code from which leaving it out can pay
-_OUTLYING = (5e-3, 5e-4)  # shares of codes that may be noted one by one
+_SPACED = 0.1  # share of all other codes up to which noting their distances can pay
+_OUTLYING = (5e-2, 5e-3, 5e-4)  # shares of codes that may be noted one by one
 _NARROW = 4  # with bits below them, fields are this wide at least
 _PER_SECTION = 4  # bytes that the length of a section takes
 _MASK_PRICE, _BYTE_PRICE = 1.02, 1.005  # what decodes more slowly has to be that much smaller
@@ -133,7 +134,10 @@ def _layouts(flat: Codes) -> Iterator[Layout]:
     if counts[most] >= _SPARSE * flat.size:
         others = np.delete(values, most), np.delete(counts, most)
         for layout in _dense(*others):
-            yield replace(layout, rest=int(values[most]), kept=int(flat.size - counts[most]))
+            sparse = replace(layout, rest=int(values[most]), kept=int(flat.size - counts[most]))
+            yield sparse
+            if sparse.kept <= _SPACED * flat.size:
+                yield replace(sparse, spaced=True)
 
 
 def _dense(values: NDArray[np.int64], counts: NDArray[np.int64]) -> Iterator[Layout]:
@@ -146,8 +150,11 @@ def _dense(values: NDArray[np.int64], counts: NDArray[np.int64]) -> Iterator[Lay
     index_bits = max(1, int(values.size - 1).bit_length())
     if index_bits < bits:
         yield from _fielded(Layout(levels=values.size), index_bits)
-    for narrower, low, outliers in dict.fromkeys(_windows(values, counts, bits)):
-        yield from _fielded(Layout(low=low, outliers=outliers), narrower)
+    for narrower, low in dict.fromkeys(_windows(values, counts, bits)):
+        for cut in _fielded(Layout(low=low), narrower):
+            outside = (values < low) | (values - low >= 1 << (cut.shift + cut.width))  # fields may be wider than it
+            if outside.any():
+                yield replace(cut, outliers=int(counts[outside].sum()))
 
 
 def _fielded(layout: Layout, bits: int) -> Iterator[Layout]:
@@ -163,19 +170,18 @@ def _fielded(layout: Layout, bits: int) -> Iterator[Layout]:
                 yield replace(cut, planar=True)
 
 
-def _windows(values: NDArray[np.int64], counts: NDArray[np.int64], bits: int) -> Iterator[tuple[int, int, int]]:
-    """Yield windows that nearly all codes lie in: their bits, where they start, and how many codes lie outside."""
+def _windows(values: NDArray[np.int64], counts: NDArray[np.int64], bits: int) -> Iterator[tuple[int, int]]:
+    """Yield windows that nearly all codes lie in, each the narrowest for a share: its bits, and where it starts."""
     below = np.concatenate([[0], np.cumsum(counts)])
-    total = int(below[-1])
     for share in _OUTLYING:
         found = None
         for narrower in range(bits - 1, 0, -1):
             inside = below[np.searchsorted(values, values + (1 << narrower))] - below[:-1]
             start = int(inside.argmax())
-            if total - inside[start] > share * total:
+            if inside[start] < (1.0 - share) * below[-1]:
                 break
-            found = narrower, int(values[start]), int(total - inside[start])
-        if found is not None and found[2]:
+            found = narrower, int(values[start])
+        if found is not None:
             yield found
 
 
