@@ -59,8 +59,9 @@ class Layout:
     spaced : bool
         In the place of the mask stand the distances between the codes that it would keep.
     sections : tuple of int
-        Lengths of the sections, in order: mask, or four planes of distances; fields; each part of the bits below, widest first; levels; four planes
-        of the distances between outliers; four planes of their codes, numbered 0, -1, 1, -2, ...
+        Lengths of the sections, in order: mask, or four planes of distances; fields; each part of the bits below,
+        widest first; four planes of levels; four planes of the distances between outliers; four planes of their codes,
+        numbered 0, -1, 1, -2, ...
     """
 
     low: int = 0
@@ -83,8 +84,9 @@ class Layout:
         (50, 25, 13)
         """
         inner = count if self.rest is None else self.kept
-        mask = (self.kept,) * 4 if self.spaced else (packed_size(count, 1),)
-        mask = () if self.rest is None else mask
+        mask: tuple[int, ...] = ()
+        if self.rest is not None:
+            mask = (self.kept,) * 4 if self.spaced else (packed_size(count, 1),)
         below = (packed_size(inner, part) for part in parts_of(self.shift))
         levels = (self.levels,) * 4 if self.levels else ()
         outliers = (self.outliers,) * 8 if self.outliers else ()
@@ -312,7 +314,7 @@ def _distances(places: NDArray[np.int64]) -> tuple[Bytes, ...]:
 
 
 def _zigzag(codes: NDArray[np.int32]) -> NDArray[np.uint32]:
-    """Number codes 0, -1, 1, -2, 2, ...: small ones of either sign have no high bytes."""
+    """Return the places of codes in 0, -1, 1, -2, 2, ...: small ones of either sign have no high bytes."""
     return np.asarray((codes << 1) ^ (codes >> 31)).view(np.uint32)
 
 

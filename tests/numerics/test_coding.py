@@ -97,7 +97,7 @@ def test_tensors_of_nearly_nothing_come_back(codes: list[int]) -> None:
     round_trip(np.array(codes, np.int8).reshape(1, -1), 8)
 
 
-STEPS = {
+STEPS: dict[str, dict[str, Any]] = {
     "fields": {},
     "mask": {"rest": 0},
     "distances": {"rest": 0, "spaced": True},
