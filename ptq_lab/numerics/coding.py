@@ -10,7 +10,8 @@ run lengths and a tANS coder instead (its ``TensorCompressor`` and ``FSEEncoder`
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import heapq
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 
 from ptq_lab.numerics.code_layout import Codes, Layout, decode_codes, lay_out
 from ptq_lab.numerics.entropy import code_entropy
-from ptq_lab.numerics.fields import WIDTHS, expand, join_planes, split_planes, squeeze, squeezed_size
+from ptq_lab.numerics.fields import WIDTHS, Bytes, expand, join_planes, split_planes, squeeze, squeezed_size
 
 _COUNTED = 1 << 20  # codes are counted one by one up to this span
 _SPARSE = 0.6  # share of the most frequent code from which leaving it out can pay
@@ -27,6 +28,9 @@ _SPACED = 0.1  # share of all other codes up to which noting their distances can
 _OUTLYING = (5e-2, 5e-3, 5e-4)  # shares of codes that may be noted one by one
 _NARROW = 4  # with bits below them, fields are this wide at least
 _PER_SECTION = 4  # bytes that the length of a section takes
+_SLICE = 1 << 14  # codes of each eighth of a large tensor that layouts are tried on
+_BEST = 5
+_TABLE_SPAN, _PER_SYMBOL = 1 << 15, 0.4  # bytes that share a table of code lengths, and what a symbol costs in it
 _MASK_PRICE, _BYTE_PRICE = 1.02, 1.005  # what decodes more slowly has to be that much smaller
 
 
@@ -67,7 +71,7 @@ def encode_codes(codes: Codes) -> Coded:
     True
     """
     flat = np.ascontiguousarray(codes).reshape(-1)
-    layout = min(_layouts(flat), key=lambda each: _price(each, flat)) if flat.size else Layout()
+    layout = _choose(flat) if flat.size else Layout()
     sections = [squeeze(part) for part in lay_out(layout, flat)]
     return Coded(layout=replace(layout, sections=tuple(map(len, sections))), data=b"".join(sections))
 
@@ -119,11 +123,45 @@ def decode_array(sections: tuple[bytes | memoryview, ...], dtype: np.dtype[Any],
     return join_planes(tuple(expand(section, count) for section in sections), dtype)
 
 
-def _price(layout: Layout, flat: Codes) -> float:
+def _choose(flat: Codes) -> Layout:
+    """Return the cheapest layout: by Huffman's count first, and then the best few by what deflate makes of them."""
+    sample = _sample(flat)
+    best = sorted(_layouts(flat), key=lambda each: _price(each, sample, _huffman_size))[:_BEST]
+    return min(best, key=lambda each: _price(each, sample, squeezed_size))
+
+
+def _sample(flat: Codes) -> Codes:
+    """Return a slice from the middle of each eighth of many codes, which leaves neighbours and planes what they are."""
+    if flat.size <= 8 * _SLICE:
+        return flat
+    eighth = flat.size // 8
+    start = (eighth - _SLICE) // 2
+    return np.ascontiguousarray(flat[: 8 * eighth].reshape(8, eighth)[:, start : start + _SLICE]).reshape(-1)
+
+
+def _price(layout: Layout, flat: Codes, size_of: Callable[[Bytes], float]) -> float:
     """Return about how many bytes a layout takes, a little more if it takes longer to decode."""
-    size = sum(squeezed_size(part) + _PER_SECTION for part in lay_out(layout, flat))
+    size = sum(size_of(part) + _PER_SECTION for part in lay_out(layout, flat))
     price = size if layout.rest is None else size * _MASK_PRICE
     return price * _BYTE_PRICE if layout.width == max(WIDTHS) else price
+
+
+def _huffman_size(data: Bytes) -> float:
+    """Return how many bytes Huffman codes take that start anew as often as deflate does, with their tables."""
+    size = 0.0
+    for start in range(0, data.size, _TABLE_SPAN):
+        counts = np.bincount(data[start : start + _TABLE_SPAN])
+        waiting = counts[counts > 0].tolist()
+        size += _PER_SYMBOL * len(waiting)
+        heapq.heapify(waiting)
+        bits = 0
+        while len(waiting) > 1:
+            rarest = heapq.heappop(waiting)
+            merged = rarest + waiting[0]
+            heapq.heapreplace(waiting, merged)
+            bits += merged
+        size += min(bits / 8, min(_TABLE_SPAN, data.size - start))
+    return size
 
 
 def _layouts(flat: Codes) -> Iterator[Layout]:

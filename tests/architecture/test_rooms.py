@@ -175,7 +175,18 @@ ROOMS: dict[str, set[str]] = {
     },
     "demo": set(),
     "figures": {"__init__", "report", "plan", "graph"},
-    "cli": {"__init__", "checking", "config", "container", "demo", "evaluation", "graph", "pipeline", "report", "result"},
+    "cli": {
+        "__init__",
+        "checking",
+        "config",
+        "container",
+        "demo",
+        "evaluation",
+        "graph",
+        "pipeline",
+        "report",
+        "result",
+    },
     "notebook": set(LIBRARIES) - {"cli", "numerics"},
 }
 

@@ -56,5 +56,6 @@ def test_a_trained_model_is_near_its_entropy_and_answers_the_same(original: Mode
     assert unpack(container, tmp_path / "again.onnx").read_bytes() == plain.read_bytes()
     if bits == 3:
         again = pack(plain, tmp_path / "again.ptqz")
-        assert unpack(again, tmp_path / "again.onnx").read_bytes() == plain.read_bytes()
+        unpacked = load_session(unpack(again, tmp_path / "again.onnx"), intra_op_num_threads=1)
+        assert largest_difference(wanted, unpacked.run(None, feeds)) == 0.0
         assert again.stat().st_size <= container.stat().st_size * 1.001
