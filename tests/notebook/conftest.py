@@ -83,8 +83,15 @@ class Kernel:
             if kind == "status" and content["execution_state"] == "idle":
                 break
             self._hear(answer, kind, content)
-        answer.status = self.client.get_shell_msg(timeout=10)["content"]["status"]
+        answer.status = self._status_of(message)
         return answer
+
+    def _status_of(self, message: str) -> str:
+        """Pass over replies to other requests: a kernel that is slow to start is asked more than once for its facts."""
+        while True:
+            reply = self.client.get_shell_msg(timeout=10)
+            if reply["parent_header"].get("msg_id") == message:
+                return str(reply["content"]["status"])
 
     def _hear(self, answer: Answer, kind: str, content: dict[str, Any]) -> None:
         answer.messages.append(kind)
