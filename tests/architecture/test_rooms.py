@@ -55,6 +55,7 @@ LIBRARIES: dict[str, set[str]] = {
     "figures": {"numpy", "plotly", "jinja2", "markupsafe"},
     "notebook": {"IPython", "ipywidgets", "anywidget", "traitlets", "onnx"},
     "demo": {"numpy"},
+    "lesson": {"numpy", "PIL"},  # Pillow writes what models make as PNG
 }
 
 # Rooms that a room may import, besides errors and progress, which everybody may.
@@ -172,6 +173,18 @@ ROOMS: dict[str, set[str]] = {
         "runtime",
     },
     "demo": set(),
+    "lesson": {
+        "calibration",
+        "demo",
+        "explorer",
+        "graph",
+        "numerics",
+        "pipeline",
+        "plan",
+        "report",
+        "result",
+        "runtime",
+    },
     "figures": {"__init__", "report", "plan", "graph"},
     "cli": {"__init__", "checking", "config", "demo", "evaluation", "graph", "pipeline", "report", "result"},
     "notebook": set(LIBRARIES) - {"cli", "numerics"},
