@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
+from ptq_lab.figures import style
 from ptq_lab.figures.tables import render
 
 
@@ -65,6 +66,47 @@ def lesson_html(
         pictures=encoded,
         drawing=Markup(drawing),
     )
+
+
+def spans_html(spans: Sequence[tuple[float, float]], *, label: str, marked: int | None = None) -> str:
+    """Return ranges side by side, such as those of channels, as a still picture (SVG).
+
+    Examples
+    --------
+    >>> html = spans_html([(-1, 1), (-3, 2)], label="two channels", marked=1)
+    >>> html.count("<rect"), "<script" in html
+    (2, False)
+    """
+    low, high = min(0.0, *(start for start, _ in spans)), max(0.0, *(end for _, end in spans))
+    step, unit = 740 / len(spans), 150 / ((high - low) or 1.0)
+    bars = [
+        {
+            "x": round(40 + (at + 0.15) * step, 1),
+            "y": round(24 + (high - top) * unit, 1),
+            "width": round(0.7 * step, 1),
+            "height": round(max(1.0, (top - bottom) * unit), 1),
+            "colour": style.FLOAT if at == marked else style.CODES,
+        }
+        for at, (bottom, top) in enumerate(spans)
+    ]
+    zero = round(24 + high * unit, 1)
+    return render("spans", bars=bars, label=label, low=f"{low:.3g}", high=f"{high:.3g}", zero=zero)
+
+
+def grid_html(points: Sequence[float], *, value: float, decoded: float, reach: float, label: str) -> str:
+    """Return the points of a grid on a line, a value above it and what becomes of it as a still picture (SVG).
+
+    Examples
+    --------
+    >>> grid_html([-1.0, 0.0, 1.0], value=0.4, decoded=0.0, reach=3.0, label="three points").count("V100")
+    3
+    """
+
+    def place(number: float) -> float:
+        return round(400 + 380 * number / reach, 1)
+
+    where = {"points": [place(point) for point in points], "value": place(value), "decoded": place(decoded)}
+    return render("grid", **where, label=label, low=f"{-reach:g}", high=f"{reach:g}")
 
 
 def lines_html(lines: Sequence[Line], *, label: str, x_title: str, y_title: str) -> str:

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from ptq_lab.calibration import Samples
 from ptq_lab.graph import Model, observe
-from ptq_lab.numerics import TensorStatistics, choose_range, count_magnitudes, count_values
 from ptq_lab.runtime import open_session, run_session
 
 FEW = 8
@@ -21,9 +20,6 @@ MOST = 4_000_000
 
 HELD = 4
 """Tensors that are kept; what was not looked at for longest goes."""
-
-METHODS = ("MAX_MIN", "KL", "MSE", "PERCENTILE")
-"""Ways to choose a range that the inspector compares; they need no more than a histogram."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -80,28 +76,6 @@ class Watcher:
         alike = len({len(part) for part in parts}) == 1
         values = np.concatenate(parts if alike else [part.reshape(1, -1) for part in parts], axis=1)
         return Seen(values.astype(np.float32), len(parts))
-
-
-def method_ranges(values: NDArray[np.float32], *, bits: int) -> dict[str, tuple[float, float]]:
-    """Return the range that each of `METHODS` chooses, zero always within.
-
-    Examples
-    --------
-    >>> ranges = method_ranges(np.linspace(0, 4, 100, dtype=np.float32), bits=8)
-    >>> ranges["MAX_MIN"], list(ranges) == list(METHODS)
-    ((0.0, 4.0), True)
-    """
-    low, high = min(0.0, float(values.min())), max(0.0, float(values.max()))
-    seen = TensorStatistics(
-        low=low,
-        high=high,
-        count=values.size,
-        rounds=1,
-        histogram=count_values(values, low, high),
-        absolute=count_magnitudes(values, max(-low, high)),
-    )
-    chosen = {method: choose_range(seen, method, bits=bits, never_negative=low == 0.0) for method in METHODS}
-    return {method: (min(0.0, ends[0]), max(0.0, ends[1])) for method, ends in chosen.items()}
 
 
 def _by_channel(array: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptq_lab.errors import PlanError
-from ptq_lab.lesson.subject import Subject, channels_first, open_subject
+from ptq_lab.lesson.subject import QUICK, Subject, channels_first, open_subject
 from ptq_lab.numerics import QuantizedWeight, QuantSpec, choose_params, quantize_weight, sqnr_db, weight_error
 from ptq_lab.plan import TensorPlan
 from ptq_lab.report.formats import format_percent, format_shape, text_table
@@ -18,7 +18,10 @@ from ptq_lab.report.formats import format_percent, format_shape, text_table
 BITS = (2, 3, 4, 5, 6, 7, 8)
 LARGEST_BLOCK = 32
 SHOWN = 64
-"""Channels of a picture; more are thinned out evenly."""
+"""Channels of a picture; more are thinned out evenly, but the widest stays."""
+
+LOOKED_AT = 64
+"""Weights among which the most telling one is looked for; a large model has more, and each has to be read."""
 
 _GRID_BITS = 64  # a float32 scale and a float32 offset
 
@@ -130,8 +133,7 @@ class Granularity:
         entry = self.subject.weight(layer or self.layer)
         width = self.bits if bits is None else _checked(bits)
         rows = channels_first(self.subject.model.weight(entry.tensor), entry.channel_axis)
-        count = len(rows)
-        shown = tuple(np.unique(np.linspace(0, count - 1, min(count, SHOWN)).astype(int)).tolist())
+        shown = _thinned(rows)
         spans = [(float(row.min()), float(row.max())) for row in rows[list(shown)]]
         return Comparison(
             tensor=entry.tensor,
@@ -197,15 +199,23 @@ def _checked(bits: int) -> int:
 
 def _most_telling(subject: Subject) -> TensorPlan | None:
     """Return the weight whose channels differ most in range; of depthwise ones if there are any."""
-    depthwise = [entry for entry in subject.weights if len(entry.shape) == 4 and entry.shape[1] == 1 < entry.shape[0]]
+    quick = [entry for entry in subject.weights if entry.bytes_before <= QUICK]
+    depthwise = [entry for entry in quick if len(entry.shape) == 4 and entry.shape[1] == 1 < entry.shape[0]]
     best, most = None, 0.0
-    for entry in depthwise or subject.weights:
+    for entry in (depthwise or quick)[:LOOKED_AT]:
         rows = channels_first(subject.model.weight(entry.tensor), entry.channel_axis)
         reach = np.abs(rows).max(axis=1)
         median = float(np.median(reach))
         if rows.shape[1] > 1 and len(rows) > 1 and median > 0 and float(reach.max()) / median > most:
             best, most = entry, float(reach.max()) / median
     return best
+
+
+def _thinned(rows: NDArray[np.float32]) -> tuple[int, ...]:
+    """Return the channels that the picture shows."""
+    even = np.linspace(0, len(rows) - 1, min(len(rows), SHOWN)).astype(int)
+    widest = int(np.abs(rows).max(axis=1).argmax())
+    return tuple(np.unique([*even, widest]).tolist())
 
 
 def _divisions(rows: NDArray[np.float32], bits: int, shown: tuple[int, ...]) -> tuple[Division, ...]:

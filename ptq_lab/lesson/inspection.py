@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ptq_lab.errors import PlanError
-from ptq_lab.lesson.activations import Watcher, method_ranges
-from ptq_lab.lesson.look import HEADERS, Ends, Glass, Look, spans_of
+from ptq_lab.lesson.activations import Watcher
+from ptq_lab.lesson.look import HEADERS, Counted, Ends, Glass, Look, spans_of
 from ptq_lab.lesson.subject import Subject, channels_first, nearest_name, open_subject
 from ptq_lab.numerics import QuantSpec
 from ptq_lab.plan import ActivationPlan, TensorPlan
 from ptq_lab.report.formats import text_table
 
 BITS = (2, 3, 4, 5, 6, 7, 8)
+HELD = 32
+"""Tensors and channels whose counts are kept, some 50 kB each."""
+
 FUSED = ("Relu", "Clip")
 """Operators that runtimes make part of the layer in front of them; what stands between the two is never stored."""
 
@@ -35,6 +39,7 @@ class Inspection:
         self._grids = {each.tensor: each for each in subject.activations}
         self._made = _made_by(subject) if subject.samples is not None else {}
         self._watch = Watcher(subject.model, subject.samples) if subject.samples is not None else None
+        self._counts: OrderedDict[tuple[str, int | None], Counted] = OrderedDict()
         self.first = self._meant(layer)
 
     @property
@@ -88,15 +93,33 @@ class Inspection:
             raise PlanError(f"inspect: there is no weight, activation or node {name!r} to look at{hint}{why}")
         return self.subject.weight(name).tensor
 
+    def _counted(self, tensor: str, channel: int | None) -> Counted:
+        """Count the values of a tensor; kept, because a slider asks for the same ones at another width."""
+        key = tensor, channel
+        if key not in self._counts:
+            rows, rounds = self._rows(tensor)
+            self._counts[key] = Counted.over(_part(rows, channel, tensor), rounds=rounds, spans=spans_of(rows))
+            if len(self._counts) > HELD:
+                self._counts.popitem(last=False)
+        self._counts.move_to_end(key)
+        return self._counts[key]
+
+    def _rows(self, tensor: str) -> tuple[NDArray[np.float32], int]:
+        """Return values with one row per channel, and from how many samples they are."""
+        if tensor in self._made and self._watch is not None:
+            seen = self._watch(tensor)
+            return seen.values, seen.samples
+        entry = self.subject.plan[tensor]
+        return channels_first(self.subject.model.weight(tensor), entry.channel_axis), 1
+
     def _weight(self, entry: TensorPlan, bits: int | None, channel: int | None) -> Look:
         width = min(8, max(2, entry.bits)) if bits is None else bits
-        rows = channels_first(self.subject.model.weight(entry.tensor), entry.channel_axis)
-        values = _part(rows, channel, entry.tensor)
-        glass = Glass.over(values, width)
+        counted = self._counted(entry.tensor, channel)
+        glass = Glass(counted, width)
         planned = _planned(entry, width, channel)
         ends = planned or (glass.histogram.low, glass.histogram.high)
-        divided = entry.axis is not None and channel is None and len(rows) > 1
-        remark = f"The plan gives each of the {len(rows)} channels a grid of its own." if divided else ""
+        divided = entry.axis is not None and channel is None and counted.spans is not None
+        remark = "The plan gives each channel a grid of its own." if divided else ""
         return Look(
             tensor=entry.tensor,
             kind="weight",
@@ -108,18 +131,16 @@ class Inspection:
             thresholds=glass.thresholds(),
             chosen=glass.cut("the plan" if planned else "smallest to largest", ends),
             rivals=(),
-            spans=spans_of(rows),
+            spans=counted.spans,
             remark=remark,
         )
 
     def _activation(self, tensor: str, bits: int, channel: int | None) -> Look:
-        assert self._watch is not None  # activations are offered with samples only
-        seen = self._watch(tensor)
-        values = _part(seen.values, channel, tensor)
-        glass, grid = Glass.over(values, bits), self._grids.get(tensor)
-        ranges = method_ranges(values, bits=bits)
-        name, ends = _in_use(grid, ranges)
-        plural = "s" if seen.samples > 1 else ""
+        counted = self._counted(tensor, channel)
+        glass = Glass(counted, bits)
+        ranges = glass.method_ranges()
+        name, ends = _in_use(self._grids.get(tensor), ranges)
+        plural = "s" if counted.rounds > 1 else ""
         return Look(
             tensor=tensor,
             kind="activation",
@@ -131,8 +152,8 @@ class Inspection:
             thresholds=glass.thresholds(),
             chosen=glass.cut(name, ends),
             rivals=glass.cuts({f"{method}, here": each for method, each in ranges.items()}),
-            spans=spans_of(seen.values),
-            remark=f"Counted on {seen.samples} sample{plural}; exact zeros are left out, they cost nothing.",
+            spans=counted.spans,
+            remark=f"Counted on {counted.rounds} sample{plural}; exact zeros are left out, they cost nothing.",
         )
 
 

@@ -9,7 +9,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from ptq_lab.numerics import Histogram, count_values, sqnr_db
+from ptq_lab.numerics import Histogram, TensorStatistics, choose_range, count_magnitudes, count_values, sqnr_db
 from ptq_lab.numerics.cutting import cut_errors
 from ptq_lab.numerics.similarity import power_of
 from ptq_lab.report.formats import format_percent
@@ -20,6 +20,9 @@ THRESHOLDS = 100
 BARS = 96
 GROUPS = 64
 """Bars for channels; with more channels, neighbours share one."""
+
+METHODS = ("MAX_MIN", "KL", "MSE", "PERCENTILE")
+"""Ways to choose a range that the inspector compares; they need no more than a histogram."""
 
 Ends = tuple[float, float]
 
@@ -168,26 +171,76 @@ class Look:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Glass:
-    """Values of a tensor with their histogram: what cuts are judged on.
+class Counted:
+    """What is known of a tensor's values at any width.
 
     Attributes
     ----------
     histogram : Histogram
+    magnitudes : ndarray of int64
+        Counts of absolute values, for the KL method.
     power : float
         Sum of squares.
-    bits : int
+    size, rounds : int
+        Values, and the samples they are from.
+    spans : Spans or None
     """
 
     histogram: Histogram
+    magnitudes: NDArray[np.int64]
     power: float
-    bits: int
+    size: int
+    rounds: int
+    spans: Spans | None
 
     @classmethod
-    def over(cls, values: NDArray[np.float32], bits: int) -> Glass:
+    def over(cls, values: NDArray[np.float32], *, rounds: int = 1, spans: Spans | None = None) -> Counted:
         """Count values over their range, zero included."""
         low, high = min(0.0, float(values.min(initial=0.0))), max(0.0, float(values.max(initial=0.0)))
-        return cls(count_values(values, low, high), power_of(values), bits)
+        return cls(
+            histogram=count_values(values, low, high),
+            magnitudes=count_magnitudes(values, max(-low, high)),
+            power=power_of(values),
+            size=values.size,
+            rounds=rounds,
+            spans=spans,
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Glass:
+    """What cuts are judged on.
+
+    Attributes
+    ----------
+    counted : Counted
+    bits : int
+    """
+
+    counted: Counted
+    bits: int
+
+    @property
+    def histogram(self) -> Histogram:
+        """The counts."""
+        return self.counted.histogram
+
+    def method_ranges(self) -> dict[str, Ends]:
+        """Return the range that each of `METHODS` chooses, zero always within."""
+        seen = self.counted
+        low, high = seen.histogram.low, seen.histogram.high
+        statistics = TensorStatistics(
+            low=low,
+            high=high,
+            count=seen.size,
+            rounds=seen.rounds,
+            histogram=seen.histogram,
+            absolute=seen.magnitudes,
+        )
+        chosen = {
+            method: choose_range(statistics, method, bits=self.bits, never_negative=low == 0.0) for method in METHODS
+        }
+        return {method: (min(0.0, ends[0]), max(0.0, ends[1])) for method, ends in chosen.items()}
 
     def cut(self, name: str, ends: Ends) -> Cut:
         """Judge one range."""
@@ -213,7 +266,7 @@ class Glass:
         lows, highs = (np.array(side, np.float64) for side in zip(*ends, strict=True))
         highs = np.where(lows < highs, highs, lows + 1e-10)  # a constant zero still has a grid
         clipping, rounding = cut_errors(self.histogram, lows, highs, bits=self.bits)
-        signal = self.power or 1.0
+        signal = self.counted.power or 1.0
         return tuple(
             Cut(name=name, low=low, high=high, clipping=clip / signal, rounding=rest / signal)
             for name, (low, high), clip, rest in zip(names, ends, clipping.tolist(), rounding.tolist(), strict=True)

@@ -64,6 +64,13 @@ class NumberLine:
         return int(quantize_array(np.array([self.value], np.float32), self.params)[0])
 
     @property
+    def points(self) -> tuple[float, ...]:
+        """The real values of all codes, from the lowest up."""
+        params = self.params
+        codes = np.arange(params.spec.qmin, params.spec.qmax + 1, dtype=params.spec.dtype)
+        return tuple(dequantize_array(codes, params).tolist())
+
+    @property
     def decoded(self) -> float:
         """The real number that the code stands for."""
         return float(dequantize_array(quantize_array(np.array([self.value], np.float32), self.params), self.params)[0])

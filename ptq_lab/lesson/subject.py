@@ -21,6 +21,9 @@ from ptq_lab.pipeline import preview
 from ptq_lab.plan import ActivationPlan, QuantPlan, TensorPlan
 from ptq_lab.result import QuantResult
 
+QUICK = 16_000_000
+"""Bytes of the largest weight that a lesson starts with unasked; what is larger does not follow a slider."""
+
 ALL_WEIGHTS = {"common_quant_param": {"quant_type": "WEIGHT_QUANT", "bit_num": 8, "min_quant_weight_channel": 0}}
 
 

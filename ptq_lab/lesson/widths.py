@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ptq_lab.lesson.subject import Subject, channels_first, open_subject
+from ptq_lab.lesson.subject import QUICK, Subject, channels_first, open_subject
 from ptq_lab.numerics import quantize_weight, sqnr_db, weight_error
 from ptq_lab.report.formats import format_percent, format_shape, text_table
 
@@ -103,7 +103,8 @@ class WidthCurves:
 
     def __init__(self, subject: Subject, layer: str | None) -> None:
         self.subject = subject
-        largest = max(subject.weights, key=lambda entry: entry.bytes_before, default=None)
+        quick = [entry for entry in subject.weights if entry.bytes_before <= QUICK]
+        largest = max(quick, key=lambda entry: entry.bytes_before, default=None)
         self.layer = subject.weight(layer, largest).tensor
 
     @property
@@ -137,7 +138,7 @@ def widths(source: Any = "digits_cnn", layer: str | None = None) -> WidthCurves:
     source : name of a demo, path, Model, QuantResult or MixedBitExplorer
         In a float model BatchNormalization becomes part of the weights first, as when it computes in integers.
     layer : str, optional
-        A weight or node; otherwise the largest weight.
+        A weight or node; otherwise the largest weight up to 16 MB.
 
     Raises
     ------

@@ -8,11 +8,12 @@ from typing import Any
 
 from ptq_lab.errors import MissingExtra
 from ptq_lab.figures import style
-from ptq_lab.figures.lessons import Line, lesson_html, lines_html
+from ptq_lab.figures.lessons import Line, grid_html, lesson_html, lines_html, spans_html
 from ptq_lab.figures.tables import threshold_html
 from ptq_lab.lesson import Granularity, Inspection, NumberLine, Pictures, WidthCurves
 from ptq_lab.lesson.granularity import HEADERS as DIVISIONS
 from ptq_lab.lesson.look import HEADERS as CUTS
+from ptq_lab.lesson.number_line import REACH
 from ptq_lab.lesson.pictures import HEADERS as PLACES
 from ptq_lab.lesson.widths import BITS
 from ptq_lab.lesson.widths import HEADERS as WIDTHS
@@ -64,13 +65,21 @@ def lesson_bundle(lesson: object) -> dict[str, str]:
 
 
 def _number_line(line: NumberLine) -> str:
-    return lesson_html("A number on a grid", line.sentences())
+    drawing = grid_html(
+        line.points,
+        value=line.value,
+        decoded=line.decoded,
+        reach=REACH,
+        label=f"{line.value:.4g} becomes {line.decoded:.4g}",
+    )
+    return lesson_html("A number on a grid", line.sentences(), drawing=drawing)
 
 
 def _granularity(lesson: Granularity) -> str:
     found = lesson.compare()
     title = "Granularity: how many grids for one weight"
-    return lesson_html(title, [found.headline], headers=DIVISIONS, rows=found.rows())
+    drawing = spans_html(found.spans, label=f"ranges of channels {found.channels[0]} to {found.channels[-1]}")
+    return lesson_html(title, [found.headline], headers=DIVISIONS, rows=found.rows(), drawing=drawing)
 
 
 def _widths(lesson: WidthCurves) -> str:
@@ -96,6 +105,10 @@ def _inspection(lesson: Inspection) -> str:
     best = found.best
     title = f"best threshold {best.threshold:.4g}"
     drawing = threshold_html(found.histogram, best.low, best.high, title=title)
+    if found.spans is not None:
+        ranges = [(low, high) for _, _, low, high in found.spans.groups]
+        marked = next(at for at, group in enumerate(found.spans.groups) if group[0] <= found.spans.widest <= group[1])
+        drawing += spans_html(ranges, label=f"ranges of {found.spans.count} channels", marked=marked)
     sentences, rows = found.sentences(), found.rows()
     return lesson_html(found.headline, sentences, headers=CUTS, rows=rows, drawing=drawing)
 

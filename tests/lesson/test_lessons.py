@@ -76,6 +76,13 @@ def test_grids_of_the_picture_reach_over_the_channels_they_belong_to() -> None:
             assert start + 15 * step >= high - step / 2
 
 
+def test_a_picture_of_many_channels_keeps_the_one_that_sets_the_range() -> None:
+    found = lesson.granularity("digits_cnn", "block7/depthwise/Conv")
+    weight = found.subject.model.weight(found.layer)
+    assert len(weight) > len(found.compare().channels)
+    assert int(np.abs(weight).reshape(len(weight), -1).max(axis=1).argmax()) in found.compare().channels
+
+
 def test_fine_grids_gain_six_decibels_with_every_bit() -> None:
     for curve in lesson.widths("photo_denoiser").measure().curves:
         assert curve.db_per_bit == pytest.approx(6.02, abs=0.1)
@@ -115,6 +122,13 @@ def test_the_widest_channel_is_named_and_sets_the_range() -> None:
     reach = np.abs(weight).reshape(len(weight), -1).max(axis=1)
     assert look.spans.widest == int(reach.argmax())
     assert f"Channel {look.spans.widest} of {len(weight)}" in str(inspection)
+
+
+def test_another_width_of_a_tensor_does_not_read_it_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    inspection = ptq_lab.inspect("photo_denoiser", "layer3/Conv (activation)")
+    first = inspection.look(bits=8)
+    monkeypatch.setattr(inspection, "_watch", None)
+    assert inspection.look(bits=4).histogram is first.histogram
 
 
 def test_an_explorer_can_be_inspected_with_its_samples() -> None:

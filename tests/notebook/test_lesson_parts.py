@@ -64,6 +64,15 @@ def test_the_inspector_answers_a_tensor_a_width_and_a_channel() -> None:
     assert part.view["bits"] == 8
 
 
+def test_a_model_with_many_tensors_offers_those_around_the_first_choice() -> None:
+    names = tuple((f"tensor{at}", f"node{at} (weight)") for at in range(1000))
+    for first in (0, 500, 999):
+        menu = parts._menu(names, f"tensor{first}")
+        assert len(menu) == parts.MENU
+        assert [f"tensor{first}", f"node{first} (weight)"] in menu
+    assert len(parts._menu(names[:5], "tensor3")) == 5
+
+
 def test_a_question_that_cannot_be_answered_is_answered_with_the_reason() -> None:
     part = part_of(lesson.inspect("digits_cnn"))
     part.choice = {"tensor": part.layers[0][0], "bits": 4, "channel": 10_000, "serial": 1}

@@ -53,8 +53,8 @@ function tell(element, sentences) {
 /** Four significant digits, without an exponent where it can be helped. */
 function digits(value) {
   if (value === 0) return "0";
-  const size = Math.abs(value);
-  if (size < 1e-4 || size >= 1e5) return value.toExponential(2);
+  if (value < 0) return `−${digits(-value)}`;
+  if (value < 1e-4 || value >= 1e5) return value.toExponential(2);
   return String(Number(value.toPrecision(4)));
 }
 

@@ -28,7 +28,8 @@ function errorTable(view, name) {
       ...each.cells.map((cell) => h("td", {}, cell)), h("td", { class: "ptq-left" }, bar));
   });
   return h("table", { class: "ptq-table" },
-    h("thead", {}, h("tr", {}, [...view.headers, "error as a bar"].map((word) => h("th", { scope: "col" }, word)))), h("tbody", {}, rows));
+    h("thead", {}, h("tr", {}, [...view.headers, "error as a bar"].map((word, at) =>
+      h("th", { scope: "col", class: at === view.headers.length ? "ptq-left" : null }, word)))), h("tbody", {}, rows));
 }
 
 function render({ model, el }) {

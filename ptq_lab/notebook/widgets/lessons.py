@@ -23,6 +23,9 @@ from ptq_lab.report.formats import format_percent
 
 View = dict[str, Any]
 
+MENU = 120
+"""Entries of a list of tensors; others are reached by their name, as ``inspect(model, name)``."""
+
 
 class LessonPart(anywidget.AnyWidget):
     """What the parts have in common: they answer a `choice` with a `view`.
@@ -98,7 +101,7 @@ class GranularityPart(LessonPart):
             }
 
         first = {"layer": granularity.layer, "bits": granularity.bits}
-        super().__init__(answer, first, layers=[list(each) for each in granularity.layers])
+        super().__init__(answer, first, layers=_menu(granularity.layers, granularity.layer))
 
 
 class WidthCurvePart(LessonPart):
@@ -111,7 +114,7 @@ class WidthCurvePart(LessonPart):
         def answer(asked: View) -> View:
             return _view_widths(curves.measure(asked["layer"]))
 
-        super().__init__(answer, {"layer": curves.layer}, layers=[list(each) for each in curves.layers])
+        super().__init__(answer, {"layer": curves.layer}, layers=_menu(curves.layers, curves.layer))
 
 
 class InspectorPart(LessonPart):
@@ -125,7 +128,7 @@ class InspectorPart(LessonPart):
             look = inspection.look(asked["tensor"], bits=asked.get("bits"), channel=None if channel < 0 else channel)
             return _view_look(look)
 
-        super().__init__(answer, {"tensor": inspection.first}, layers=[list(each) for each in inspection.tensors])
+        super().__init__(answer, {"tensor": inspection.first}, layers=_menu(inspection.tensors, inspection.first))
 
 
 class PicturesPart(anywidget.AnyWidget):
@@ -156,6 +159,13 @@ class PicturesPart(anywidget.AnyWidget):
             self.send({"error": str(refusal)})
             return
         self.send({**_view_drawing(drawing), "factor": asked["factor"]}, buffers=_images(drawing))
+
+
+def _menu(names: tuple[tuple[str, str], ...], first: str) -> list[list[str]]:
+    """Return what a list offers: a window around the first choice where a model has more than fits into a state."""
+    at = next(place for place, (name, _) in enumerate(names) if name == first)
+    start = max(0, min(at - MENU // 2, len(names) - MENU))
+    return [list(each) for each in names[start : start + MENU]]
 
 
 def _images(drawing: Drawing) -> list[bytes]:

@@ -42,10 +42,6 @@ export function valueOf(code, grid) {
   return Math.fround((code - grid.zeroPoint) * Math.fround(grid.scale));
 }
 
-function signed(value) {
-  return value < 0 ? `−${digits(-value)}` : digits(value);
-}
-
 function drawLine(svg, state, grid) {
   const x = linear(-REACH, REACH, 24, 696);
   const codes = Array.from({ length: grid.qmax - grid.qmin + 1 }, (_, index) => grid.qmin + index);
@@ -59,14 +55,14 @@ function drawLine(svg, state, grid) {
     s("path", { class: "ptq-ink", "stroke-opacity": few ? 1 : 0.45, d: codes.map((code) => `M${x(valueOf(code, grid)).toFixed(1)} 66v34`).join("") }),
     s("path", { class: "ptq-second", "stroke-width": 2, d: `M${x(0)} 60v46` }),
     ...(few ? codes : [grid.qmin, grid.zeroPoint, grid.qmax]).map((code) =>
-      text(x(valueOf(code, grid)), 114, signed(code), { "text-anchor": "middle", class: code === grid.zeroPoint ? "ptq-now" : "ptq-quiet" })),
+      text(x(valueOf(code, grid)), 114, digits(code), { "text-anchor": "middle", class: code === grid.zeroPoint ? "ptq-now" : "ptq-quiet" })),
     s("path", { class: kind, "stroke-width": 3, d: `M${x(state.value)} 48H${x(back)}` }),
     s("path", { class: "ptq-accent", "stroke-width": 2, d: `M${x(state.value)} 30V66` }),
     s("circle", { class: "ptq-fill-accent", cx: x(state.value), cy: 30, r: 8 }),
     s("rect", { class: "ptq-fill-second", x: x(back) - 5, y: 43, width: 10, height: 10 }),
-    text(x(state.value), 14, `value ${signed(state.value)}`, { "text-anchor": anchor(state.value) }),
+    text(x(state.value), 14, `value ${digits(state.value)}`, { "text-anchor": anchor(state.value) }),
   );
-  svg.setAttribute("aria-label", `The value ${signed(state.value)} and the grid from ${signed(first)} to ${signed(last)}; it becomes ${signed(back)}.`);
+  svg.setAttribute("aria-label", `The value ${digits(state.value)} and the grid from ${digits(first)} to ${digits(last)}; it becomes ${digits(back)}.`);
 }
 
 function anchor(value) {
@@ -81,10 +77,10 @@ function sentences(state, grid) {
   const isClipped = Math.abs(error) > grid.scale * 0.5001;
   const steps = state.value / grid.scale;
   return [
-    `Scale ${digits(grid.scale)} real units per step, zero point ${signed(grid.zeroPoint)}, codes ${signed(grid.qmin)} to ${signed(grid.qmax)}.`,
-    `${signed(state.value)} ÷ ${digits(grid.scale)} = ${signed(Number(steps.toFixed(3)))} steps; rounded ${signed(roundHalfEven(Math.fround(steps)))}, plus zero point ${signed(grid.zeroPoint)}` +
-      `${isClipped ? ", clipped" : ""}: code ${signed(code)}.`,
-    `Back: (${signed(code)} − ${signed(grid.zeroPoint)}) × ${digits(grid.scale)} = ${signed(back)}. Error ${signed(Number(error.toPrecision(4)))}: ` +
+    `Scale ${digits(grid.scale)} real units per step, zero point ${digits(grid.zeroPoint)}, codes ${digits(grid.qmin)} to ${digits(grid.qmax)}.`,
+    `${digits(state.value)} ÷ ${digits(grid.scale)} = ${digits(Number(steps.toFixed(3)))} steps; rounded ${digits(roundHalfEven(Math.fround(steps)))}, plus zero point ${digits(grid.zeroPoint)}` +
+      `${isClipped ? ", clipped" : ""}: code ${digits(code)}.`,
+    `Back: (${digits(code)} − ${digits(grid.zeroPoint)}) × ${digits(grid.scale)} = ${digits(back)}. Error ${digits(Number(error.toPrecision(4)))}: ` +
       (isClipped ? "clipping, the value lies outside of the grid." : `rounding, at most half a step (${digits(grid.scale / 2)}).`),
     state.symmetric && state.bits === 1 ? "Of two symmetric levels one has to be zero, so one bit needs an asymmetric grid." : "",
   ];

@@ -19,7 +19,8 @@ function classTable(drawing) {
     h("td", { class: "ptq-left" }, h("span", { class: "ptq-bar", style: `width:${Math.round(90 * guess.share)}px` }))];
   const [before, after] = drawing.guesses;
   return h("table", { class: "ptq-table" },
-    h("thead", {}, h("tr", {}, ["", "float", "share", "", "quantized", "share", ""].map((word) => h("th", { scope: "col" }, word)))),
+    h("thead", {}, h("tr", {}, ["place", "float", "share", "", "quantized", "share", ""].map((word, at) =>
+      h("th", { scope: "col", class: at === 1 || at === 4 ? "ptq-left" : null }, word)))),
     h("tbody", {}, before.map((guess, at) => h("tr", { class: guess.label === after[at].label ? "" : "ptq-now" },
       h("th", { scope: "row" }, String(at + 1)), cell(guess), cell(after[at])))));
 }
