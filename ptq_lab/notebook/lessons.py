@@ -79,7 +79,9 @@ def _granularity(lesson: Granularity) -> str:
     found = lesson.compare()
     title = "Granularity: how many grids for one weight"
     drawing = spans_html(found.spans, label=f"ranges of channels {found.channels[0]} to {found.channels[-1]}")
-    return lesson_html(title, [found.headline], headers=DIVISIONS, rows=found.rows(), drawing=drawing)
+    return lesson_html(
+        title, [found.headline, *found.sentences()], headers=DIVISIONS, rows=found.rows(), drawing=drawing
+    )
 
 
 def _widths(lesson: WidthCurves) -> str:

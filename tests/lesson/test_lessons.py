@@ -68,6 +68,17 @@ def test_a_block_divides_a_channel_without_a_rest(size: int) -> None:
     assert block == 0 or (size % block == 0 and 1 < block <= 32 and block < size)
 
 
+def test_a_channel_whose_values_lie_within_half_a_step_of_zero_is_silenced() -> None:
+    lessons = lesson.granularity("digits_cnn", bits=4)
+    for tensor, node in lessons.layers[:6]:
+        found = lessons.compare(tensor)
+        weight = lessons.subject.model.weight(tensor)
+        reach = np.abs(weight).reshape(len(weight), -1).max(axis=1)
+        step = found.divisions[0].grid_of_channel[0][1]
+        assert found.divisions[0].silenced == ((reach < step / 2) & (reach > 0)).sum(), node
+        assert found.divisions[1].silenced == 0
+
+
 def test_grids_of_the_picture_reach_over_the_channels_they_belong_to() -> None:
     found = lesson.granularity("digits_cnn", bits=4).compare()
     for division in found.divisions[:2]:

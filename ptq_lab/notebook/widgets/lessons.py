@@ -19,7 +19,6 @@ from ptq_lab.lesson.look import Cut, Look
 from ptq_lab.lesson.pictures import FACTORS, Drawing
 from ptq_lab.lesson.widths import Widths
 from ptq_lab.notebook.widgets.parts import script, styles
-from ptq_lab.report.formats import format_percent
 
 View = dict[str, Any]
 
@@ -75,8 +74,6 @@ class GranularityPart(LessonPart):
     def __init__(self, granularity: Granularity) -> None:
         def answer(asked: View) -> View:
             found = granularity.compare(asked["layer"], asked["bits"])
-            coarse, fine = found.divisions[0], found.divisions[1]
-            ratio = coarse.relative_error / fine.relative_error if fine.relative_error else 1.0
             return {
                 "layer": found.tensor,
                 "bits": found.bits,
@@ -93,11 +90,7 @@ class GranularityPart(LessonPart):
                     }
                     for each, row in zip(found.divisions, found.rows(), strict=True)
                 ],
-                "sentences": [
-                    f"One grid per channel makes the error {ratio:.1f} times smaller "
-                    f"({format_percent(coarse.relative_error)} to {format_percent(fine.relative_error)}); "
-                    "every grid stores a scale and an offset of 32 bits each."
-                ],
+                "sentences": list(found.sentences()),
             }
 
         first = {"layer": granularity.layer, "bits": granularity.bits}

@@ -38,7 +38,7 @@ def show_live(widget: object, *, html: str, text: str, again: str) -> None:
     """
     bundle = widget._repr_mimebundle_()  # type: ignore[attr-defined]
     data, metadata = bundle if isinstance(bundle, tuple) else (bundle, {})
-    publish_display_data({**data, "text/plain": again}, metadata)
+    publish_display_data({**data, "text/plain": ""}, metadata)  # all words are in the output below
     stays = f'<div class="ptq-stays"><p><em>{escape(again)}</em></p>{html}</div>'
     publish_display_data({"text/html": stays, "text/plain": text})
 
