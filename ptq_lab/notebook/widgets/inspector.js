@@ -100,7 +100,8 @@ function render({ model, el }) {
   const part = lesson(first.headline, [
     choice({ label: "tensor", options: model.get("layers"), value: first.tensor, onchange: (tensor) => { Object.assign(state, { tensor, channel: -1, bits: null }); ask(); } }),
     bits, threshold, toBest, toChosen, channel,
-  ], [values, errors, spans, rivals]);
+  ], [values, errors]);
+  part.root.append(spans, rivals); // below the words, which belong to the two charts
   function show() {
     const view = model.get("view");
     drawValues(values, view, view.thresholds[at]);
