@@ -20,7 +20,7 @@ from tests.browser.lessons import CONTRASTS, LOAD, open_and_run
 pytestmark = pytest.mark.browser
 
 ROOT = Path(ptq_lab.__file__).parent.parent
-SCREENS = ROOT / "artifacts" / "screens"
+SCREENS = ROOT / "screens"
 CELLS = {
     "number_line": "ptq_lab.lesson.number_line()",
     "granularity": "ptq_lab.lesson.granularity()",
