@@ -61,6 +61,7 @@ LIBRARIES: dict[str, set[str]] = {
     "figures": {"numpy", "plotly", "jinja2", "markupsafe"},
     "notebook": {"IPython", "ipywidgets", "anywidget", "traitlets", "onnx", "jupyter_core"},  # its data folders
     "demo": {"numpy"},
+    "lesson": {"numpy", "PIL"},  # Pillow writes what models make as PNG
 }
 
 # Rooms that a room may import, besides errors and progress, which everybody may.
@@ -206,6 +207,18 @@ ROOMS: dict[str, set[str]] = {
     },
     "comparison": {"calibration", "config", "evaluation", "flags", "graph", "report", "runtime"},
     "demo": set(),
+    "lesson": {
+        "calibration",
+        "demo",
+        "explorer",
+        "graph",
+        "numerics",
+        "pipeline",
+        "plan",
+        "report",
+        "result",
+        "runtime",
+    },
     "figures": {"__init__", "report", "plan", "graph"},
     "cli": {
         "__init__",

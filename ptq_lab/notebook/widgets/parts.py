@@ -13,9 +13,9 @@ from IPython.display import publish_display_data
 
 
 @cache
-def script(name: str) -> str:
-    """Return the module of a live part: the shared functions, then ``<name>.js``."""
-    return f"{_text('shared.js')}\n{_text(f'{name}.js')}"
+def script(*names: str) -> str:
+    """Return the module of a live part: the shared functions, then ``<name>.js`` of each name."""
+    return "\n".join(_text(f"{name}.js") for name in ("shared", *names))
 
 
 @cache
@@ -38,9 +38,9 @@ def show_live(widget: object, *, html: str, text: str, again: str) -> None:
     """
     bundle = widget._repr_mimebundle_()  # type: ignore[attr-defined]
     data, metadata = bundle if isinstance(bundle, tuple) else (bundle, {})
-    publish_display_data({**data, "text/plain": f"{text}\n{again}"}, metadata)
+    publish_display_data({**data, "text/plain": ""}, metadata)  # all words are in the output below
     stays = f'<div class="ptq-stays"><p><em>{escape(again)}</em></p>{html}</div>'
-    publish_display_data({"text/html": stays, "text/plain": f"{text}\n{again}"})
+    publish_display_data({"text/html": stays, "text/plain": text})
 
 
 def _text(name: str) -> str:
