@@ -172,7 +172,7 @@ ROOMS: dict[str, set[str]] = {
         "result",
         "runtime",
     },
-    "comparison": {"calibration", "config", "evaluation", "flags", "graph", "report", "runtime"},
+    "comparison": {"calibration", "config", "evaluation", "flags", "graph", "numerics", "report", "runtime"},
     "demo": set(),
     "figures": {"__init__", "report", "plan", "graph"},
     "cli": {
