@@ -205,7 +205,7 @@ ROOMS: dict[str, set[str]] = {
         "result",
         "runtime",
     },
-    "comparison": {"calibration", "config", "evaluation", "flags", "graph", "report", "runtime"},
+    "comparison": {"calibration", "config", "evaluation", "flags", "graph", "numerics", "report", "runtime"},
     "demo": set(),
     "lesson": {
         "calibration",
