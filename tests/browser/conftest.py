@@ -66,7 +66,17 @@ class Lab:
 
 @pytest.fixture(scope="session")
 def lab(chromium: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    home = tmp_path_factory.mktemp("lab")
+    flags = ["--LabApp.expose_app_in_browser=True"]
+    yield from _served("jupyterlab", flags, tmp_path_factory.mktemp("lab"))
+
+
+@pytest.fixture(scope="session")
+def notebook7(chromium: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    flags = ["--JupyterNotebookApp.expose_app_in_browser=True"]
+    yield from _served("notebook", flags, tmp_path_factory.mktemp("notebook7"))
+
+
+def _served(module: str, flags: list[str], home: Path) -> Iterator[Lab]:
     folder = home / "work"
     folder.mkdir()
     made = Lab(folder=folder, settings=home / "settings", url="")
@@ -80,10 +90,9 @@ def lab(chromium: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab
         "IPYTHONDIR": home / "ipython",
         "PYTHONPATH": ROOT,
     }
-    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ServerApp.ip=127.0.0.1"]
+    command = [sys.executable, "-m", module, "--no-browser", "--allow-root", "--ServerApp.ip=127.0.0.1"]
     command += ["--ServerApp.port=0", "--IdentityProvider.token=", "--ServerApp.password="]
-    command += ["--ServerApp.disable_check_xsrf=True", "--LabApp.expose_app_in_browser=True"]
-    command += [f"--ServerApp.root_dir={folder}"]
+    command += ["--ServerApp.disable_check_xsrf=True", f"--ServerApp.root_dir={folder}", *flags]
     with (home / "server.log").open("w") as log:
         environment = os.environ | {name: str(value) for name, value in names.items()}
         server = subprocess.Popen(command, env=environment, stdout=log, stderr=log, cwd=folder)
@@ -104,7 +113,7 @@ def _address(server: subprocess.Popen[bytes], home: Path) -> str:
             except ValueError:  # still being written
                 break
         time.sleep(0.1)
-    pytest.fail("JupyterLab did not start:\n" + (home / "server.log").read_text()[-2000:])
+    pytest.fail("the server did not start:\n" + (home / "server.log").read_text()[-2000:])
 
 
 @dataclass
