@@ -28,7 +28,8 @@ from ptq_lab.search.trials import Trials
 
 AUTO_TUNE_COSINE = 0.995
 PROBES = 8  # samples that the gains are measured on
-JUDGES = 32  # other samples, as far as there are any, on which an allocation is verified
+JUDGES = 128  # other samples, as far as there are any, on which an allocation is verified
+_JUDGES_BYTES = 64_000_000  # that they may take, because every trial runs them again
 _SECTION = "ptq_lab.mixed_bit"
 _SIZE_ROUNDS = 3
 
@@ -258,7 +259,14 @@ class MixedBits:
     def _judges(self) -> list[dict[str, Any]]:
         """Return samples to verify on: others than those of the gains, if there are enough."""
         start = PROBES if len(self.samples) >= 2 * PROBES else 0
-        return list(self.samples.part(start, min(len(self.samples), start + JUDGES)))
+        judges: list[dict[str, Any]] = []
+        room = _JUDGES_BYTES
+        for feeds in self.samples.part(start, min(len(self.samples), start + JUDGES)):
+            room -= sum(array.nbytes for array in feeds.values())
+            if judges and room < 0:
+                break
+            judges.append(feeds)
+        return judges
 
     def _written(self, found: Allocation) -> Model:
         return self.write(self.choices.rounded(found.labels))

@@ -36,12 +36,24 @@ class Output:
         OutputError
             If it cannot be written.
         """
+        with self.draft_file() as file:
+            yield save_model(model, file)
+
+    @contextmanager
+    def draft_file(self) -> Iterator[Path]:
+        """Give a file to write beside its place, and move it there when the block ends without an error.
+
+        Raises
+        ------
+        OutputError
+            If nothing can be written there.
+        """
         try:
             folder = tempfile.TemporaryDirectory(prefix=".ptq_lab-", dir=self.path.parent)
         except OSError as error:
             raise self._refused(error) from error
         with _removed(folder):
-            yield save_model(model, Path(folder.name) / self.path.name)
+            yield Path(folder.name) / self.path.name
             try:
                 # The model last: whoever sees it finds its external data in place.
                 for file in sorted(Path(folder.name).iterdir(), key=lambda file: file.name == self.path.name):
@@ -88,9 +100,9 @@ class Stamp:
     _seen: tuple[int, int, int] | None
 
     @classmethod
-    def of(cls, output: str | os.PathLike[str]) -> Stamp:
-        """Look at the file that an output names, with ``.onnx`` if there is no suffix."""
-        path = _named(Path(output))
+    def of(cls, output: str | os.PathLike[str], *, suffix: str = ".onnx") -> Stamp:
+        """Look at the file that an output names, with the suffix if there is none."""
+        path = _named(Path(output), suffix)
         return cls(path, _look(path))
 
     def is_old(self) -> bool:
@@ -99,8 +111,16 @@ class Stamp:
         return now is not None and now != self._seen
 
 
-def place_output(path: str | os.PathLike[str] | None, original: Model) -> Output:
+def place_output(path: str | os.PathLike[str] | None, original: Model, *, suffix: str = ".onnx") -> Output:
     """Find the place for the quantized model; without a path, a temporary folder.
+
+    Parameters
+    ----------
+    path : path, optional
+        Gets the suffix if it has none.
+    original : Model
+        Its files are not overwritten.
+    suffix : str
 
     Raises
     ------
@@ -110,8 +130,8 @@ def place_output(path: str | os.PathLike[str] | None, original: Model) -> Output
     if path is None:
         folder = tempfile.TemporaryDirectory(prefix="ptq_lab-")
         stem = original.path.stem if original.path is not None else "model"
-        return Output(Path(folder.name) / f"{stem}_quantized.onnx", folder)
-    target = _target(path)
+        return Output(Path(folder.name) / f"{stem}_quantized{suffix}", folder)
+    target = _target(path, suffix)
     if not target.parent.is_dir():
         raise OutputError(f"{target}: {_about_folder(target.parent)}", path=target)
     for file in original.files:
@@ -123,21 +143,21 @@ def place_output(path: str | os.PathLike[str] | None, original: Model) -> Output
     return Output(target, None)
 
 
-def _target(path: object) -> Path:
-    """Return the file that is meant, with ``.onnx`` if there is no suffix."""
+def _target(path: object, suffix: str) -> Path:
+    """Return the file that is meant, with the suffix if there is none."""
     if not isinstance(path, str | os.PathLike):
         raise OutputError(f"output: {path!r} given; the path of a file wanted, or None for a temporary one")
     target = Path(path)
     if target.is_dir() or str(path).endswith(("/", os.sep)):
-        raise OutputError(f"{path}: is a folder; name a file in it, e.g. {target / 'quantized.onnx'}", path=target)
-    named = _named(target)
+        raise OutputError(f"{path}: is a folder; name a file in it, e.g. {target / 'quantized'}{suffix}", path=target)
+    named = _named(target, suffix)
     if named.is_dir():
         raise OutputError(f"{path}: becomes {named}, which is a folder; choose another name", path=named)
     return named
 
 
-def _named(path: Path) -> Path:
-    return path if path.suffix or not path.name else path.with_name(f"{path.name}.onnx")
+def _named(path: Path, suffix: str) -> Path:
+    return path if path.suffix or not path.name else path.with_name(f"{path.name}{suffix}")
 
 
 def _look(path: Path) -> tuple[int, int, int] | None:

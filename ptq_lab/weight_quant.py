@@ -15,6 +15,7 @@ from ptq_lab.mixed_bits import MixedBits, budget_of, choices_of
 from ptq_lab.pins import pinned_bits
 from ptq_lab.plan import QuantPlan, make_plan, round_weights
 from ptq_lab.progress import Progress, silent
+from ptq_lab.publish import file_bytes
 from ptq_lab.route import Quantized
 from ptq_lab.runtime import require_same
 from ptq_lab.search.coded import count_codes
@@ -95,7 +96,7 @@ def quantize_weights(
             samples=samples,
             flags=flags,
             write=write,
-            weigh=lambda plan: len(write(plan).serialize()),
+            weigh=lambda plan: file_bytes(write(plan), config),
             progress=progress,
         )
         plan, how = search.choose()

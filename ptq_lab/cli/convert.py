@@ -57,6 +57,7 @@ def _with_unused_flags(command: Any) -> Any:
 @click.option("--min-cosine", type=float, help="Exit 3 if the lowest output cosine is below this.")
 @click.option("--max-drop", type=float, help="Exit 3 if the metric falls by more than this.")
 @click.option("--report", "report_folder", type=click.Path(path_type=Path), help="Write manifest and tables there.")
+@click.option("--explain", is_flag=True, help="Say which layers cause the error, why, and what to edit.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 @_with_unused_flags
 def convert(**flags: Any) -> None:
@@ -98,6 +99,7 @@ def _run(flags: dict[str, Any], config: QuantConfig) -> list[str]:
             input_data_format=flags["layout"],
             optimize=flags["optimize"],
             fp16=flags["fp16"] == "on",
+            explain=flags["explain"],
         )
     if flags["report_folder"] is not None:
         result.save(flags["report_folder"])

@@ -11,7 +11,9 @@ import traceback
 import click
 
 from ptq_lab import __version__
+from ptq_lab.cli.compare import compare, report
 from ptq_lab.cli.configs import check, schema, template
+from ptq_lab.cli.containers import pack, unpack
 from ptq_lab.cli.convert import convert
 from ptq_lab.cli.demo import demo
 from ptq_lab.config.suggest import closest
@@ -30,7 +32,7 @@ def cli(verbose: int) -> None:
         logging.basicConfig(level=logging.INFO if level == 1 else logging.DEBUG, format="%(name)s: %(message)s")
 
 
-for command in (convert, check, template, schema, demo):
+for command in (convert, check, compare, report, template, schema, demo, pack, unpack):
     cli.add_command(command)
 
 

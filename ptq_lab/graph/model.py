@@ -159,6 +159,7 @@ def load_model(source: str | os.PathLike[str] | onnx.ModelProto | Model) -> Mode
         ir.external_data.set_base_dir(model.graph, path.parent)
     _check_external(model, label)
     _check_sources(model, label)
+    _put_in_order(model, label)
     _drop_default_inputs(model)
     for imports in (model.opset_imports, *(function.opset_imports for function in model.functions.values())):
         if "ai.onnx" in imports:  # the same domain, spelled out
@@ -348,6 +349,22 @@ def _check_sources(model: ir.Model, label: str) -> None:
                     f"{value.name}, which nothing gives)",
                     node=node.name or "",
                 )
+
+
+def _put_in_order(model: ir.Model, label: str) -> None:
+    """Sort nodes that stand before what they read: converters append Casts at the end, and onnxruntime allows it."""
+    seen: set[ir.Node] = set()
+    for node in model.graph:
+        makers = (value.producer() for value in node.inputs if value is not None)
+        if any(maker is not None and maker.graph is model.graph and maker not in seen for maker in makers):
+            try:
+                model.graph.sort()
+            except ValueError as error:
+                raise ModelError(
+                    f"{label}: the graph is damaged ({_first_line(error)})", node=node.name or ""
+                ) from error
+            return
+        seen.add(node)
 
 
 def _drop_default_inputs(model: ir.Model) -> None:

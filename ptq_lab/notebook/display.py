@@ -20,6 +20,10 @@ from IPython.core.interactiveshell import InteractiveShell
 from IPython.display import publish_display_data
 
 from ptq_lab.errors import Problem
+from ptq_lab.figures.causes import explanation_html
+from ptq_lab.figures.confusion import confusion_html, confusion_text, draw_confusion
+from ptq_lab.figures.depth import depth_html, depth_text, draw_depth
+from ptq_lab.figures.errors import draw_errors, errors_html, errors_text
 from ptq_lab.figures.front import draw_front, front_html, front_text
 from ptq_lab.figures.layers import draw_layers, layers_text
 from ptq_lab.figures.ranges import draw_ranges, ranges_text
@@ -38,6 +42,8 @@ from ptq_lab.figures.tables import (
 )
 from ptq_lab.figures.thresholds import Counts, draw_threshold, threshold_text
 from ptq_lab.notebook.displayed import remember
+from ptq_lab.report.findings import Explanation, explanation_text
+from ptq_lab.report.harm import layer_errors_of
 from ptq_lab.report.side_by_side import SideBySide, side_by_side_text
 from ptq_lab.report.tables import ActivationRow, LayerRow, ProductRow, Report, Table
 from ptq_lab.report.text import brief, left_float, render_text
@@ -56,19 +62,33 @@ TEXT_LAYERS = 40
 
 def report_bundle(report: Report, *, written_to: str = "") -> Bundle:
     """Return summary and tables of a report by mime type: ``text/plain`` and script-free ``text/html``."""
+    causes = "" if report.explanation is None else explanation_html(report.explanation, pictures=False)
     return {
         "text/plain": render_text(report, written_to=written_to, max_layers=TEXT_LAYERS),
-        "text/html": report_html(report, written_to=written_to),
+        "text/html": report_html(report, written_to=written_to) + causes,
     }
+
+
+def explanation_bundle(found: Explanation) -> Bundle:
+    """Return a diagnosis by mime type: causes, errors along the depth, and the most harmful layers."""
+    return {"text/plain": explanation_text(found), "text/html": explanation_html(found)}
 
 
 def figure_bundles(report: Report) -> tuple[Bundle, ...]:
     """Return each figure of a report by mime type: plotly for front ends that draw, twins for all others."""
     layers = _figure_bundle(draw_layers(report), layers_html(report), layers_text(report))
     sizes = _figure_bundle(draw_sizes(report), sizes_html(report), sizes_text(report))
-    if not report.activations:
-        return layers, sizes
-    return layers, _figure_bundle(draw_ranges(report), ranges_html(report), ranges_text(report)), sizes
+    bundles = [layers]
+    if report.activations:
+        bundles.append(_figure_bundle(draw_ranges(report), ranges_html(report), ranges_text(report)))
+    found = layer_errors_of(report)
+    if found is not None:
+        bundles.append(_figure_bundle(draw_depth(found), depth_html(found), depth_text(found)))
+        bundles.append(_figure_bundle(draw_errors(found), errors_html(found), errors_text(found)))
+    if report.predictions is not None:
+        seen = report.predictions
+        bundles.append(_figure_bundle(draw_confusion(seen), confusion_html(seen), confusion_text(seen)))
+    return (*bundles, sizes)
 
 
 def threshold_bundle(histogram: Counts, low: float, high: float, *, title: str = "") -> Bundle:
@@ -260,6 +280,7 @@ def _bundles() -> dict[type, Callable[[Any], Bundle]]:
     from ptq_lab.result import QuantResult
 
     return {
+        Explanation: explanation_bundle,
         Report: report_bundle,
         QuantResult: result_bundle,
         QuantPlan: plan_bundle,

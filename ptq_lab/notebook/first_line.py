@@ -26,7 +26,7 @@ from ptq_lab.result import QuantResult
 
 USAGE = (
     "%%quantize MODEL [-o OUT] [-r NAME] [--samples X] [--eval X] [--fp16 on|off] [--inputShape S] "
-    "[--inputDataFormat NHWC|NCHW] [--optimize X] [--check] [--dry-run] [--show-code] [--quiet]"
+    "[--inputDataFormat NHWC|NCHW] [--optimize X] [--check] [--dry-run] [--show-code] [--explain] [--quiet]"
     "   (%%quantize? explains)"
 )
 _FIELD = re.compile(r"\{[^{}]*\}")

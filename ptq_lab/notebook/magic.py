@@ -48,6 +48,7 @@ class QuantizeMagics(Magics):
     @argument("--optimize", metavar="X", help=f"As the converter's flag of this name: {', '.join(OPTIMIZE)}.")
     @argument("--check", action="store_true", help="Only check the configuration.")
     @argument("--dry-run", dest="dry_run", action="store_true", help="Only show the plan; write nothing.")
+    @argument("--explain", action="store_true", help="Say which layers cause the error, why, and what to edit.")
     @argument("--show-code", dest="show_code", action="store_true", help="Print Python and a command that do this.")
     @argument("--quiet", action="store_true", help="Show nothing; the result still goes to NAME.")
     @argument("-h", "--help", action="store_true", help="Show this text.")
@@ -114,6 +115,7 @@ class QuantizeMagics(Magics):
                 input_data_format=options.input_data_format,
                 optimize=options.optimize,
                 fp16=options.fp16 == "on",
+                explain=options.explain,
             )
         if not options.quiet:
             how = self.settings

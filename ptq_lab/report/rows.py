@@ -169,3 +169,35 @@ class ErrorRow:
     accumulated_sqnr_db: float | None
     channel_error: float | None = None
     shift_share: float | None = None
+
+    @property
+    def harm(self) -> float:
+        """How much error the layer makes by itself, 0 if unknown.
+
+        It is ``1 - cosine`` of its output, or half the error averaged over channels where that is larger: the cosine
+        does not see what is lost in small channels, and later layers may.
+        """
+        if self.isolated_cosine is None:
+            return 0.0
+        return max(0.0, 1.0 - self.isolated_cosine, 0.5 * (self.channel_error or 0.0))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PairRow:
+    """A layer of one model and the same layer of another.
+
+    Attributes
+    ----------
+    node, op_type : str
+        In the first model; empty if it has no such layer.
+    other_node, other_op_type : str
+        In the second model; empty if it has no such layer.
+    how : str
+        What told that they are the same, e.g. ``"node name"``; empty for a layer that only one model has.
+    """
+
+    node: str
+    op_type: str
+    other_node: str
+    other_op_type: str
+    how: str

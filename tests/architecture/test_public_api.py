@@ -29,12 +29,15 @@ PUBLIC = [
     "__version__",
     "advise",
     "check_config",
+    "compare",
     "dump_config",
     "explain",
     "explore",
     "load_config",
     "load_ipython_extension",
     "load_model",
+    "load_session",
+    "pack",
     "preview",
     "quantize",
     "repair",
@@ -42,6 +45,7 @@ PUBLIC = [
     "side_by_side",
     "template",
     "unload_ipython_extension",
+    "unpack",
 ]
 
 
