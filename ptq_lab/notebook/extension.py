@@ -11,13 +11,13 @@ from ptq_lab.errors import MissingExtra
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
-MAGICS = "QuantizeMagics"
-EXTRA_PACKAGES = {"IPython", "jinja2", "plotly"}
+MAGICS = ("QuantizeMagics", "LiveMagics")
+EXTRA_PACKAGES = {"IPython", "anywidget", "comm", "ipywidgets", "jinja2", "plotly", "traitlets"}
 HELP_ALONE = re.compile(r"\s*%%quantize\s+(-h|--help)\s*")
 
 
 def load_ipython_extension(shell: InteractiveShell) -> None:
-    """Register ``%%quantize`` and the displays of the core's types, and say so in one line.
+    """Register the magics and the displays of the core's types, and say so in one line.
 
     Loading twice registers once.
 
@@ -28,13 +28,14 @@ def load_ipython_extension(shell: InteractiveShell) -> None:
     """
     try:
         from ptq_lab.notebook import display
+        from ptq_lab.notebook.live_magics import LiveMagics
         from ptq_lab.notebook.magic import QuantizeMagics
     except ModuleNotFoundError as missing:
         if (missing.name or "").partition(".")[0] not in EXTRA_PACKAGES:
             raise
         part = "the notebook"
         raise MissingExtra(part, "lab") from missing
-    shell.register_magics(QuantizeMagics)
+    shell.register_magics(QuantizeMagics, LiveMagics)
     display.install(shell)
     if _with_body not in shell.input_transformers_cleanup:
         shell.input_transformers_cleanup.append(_with_body)
@@ -45,10 +46,10 @@ def unload_ipython_extension(shell: InteractiveShell) -> None:
     """Take away what :func:`load_ipython_extension` registered; do nothing if it was not loaded."""
     from ptq_lab.notebook import display
 
-    loaded = shell.magics_manager.registry.pop(MAGICS, None)
-    if loaded is None:
+    loaded = [shell.magics_manager.registry.pop(name, None) for name in MAGICS]
+    if not any(loaded):
         return
-    for kind, names in loaded.magics.items():
+    for kind, names in (item for magics in loaded if magics for item in magics.magics.items()):
         for name in names:
             shell.magics_manager.magics[kind].pop(name, None)
     display.uninstall(shell)

@@ -27,12 +27,13 @@ from ptq_lab.checking import check
 from ptq_lab.config import check_config
 from ptq_lab.errors import ConfigError
 from ptq_lab.notebook import display
+from ptq_lab.notebook.live_magics import measured, show_explorer
 from ptq_lab.notebook.progress import ProgressBar, progress_line
 from ptq_lab.progress import silent
 
 USAGE = (
     "%%quantize MODEL [-o OUT] [-r NAME] [--samples X] [--eval X] [--fp16 on|off] [--inputShape S] "
-    "[--inputDataFormat NHWC|NCHW] [--optimize X] [--check] [--dry-run] [--quiet]   (%%quantize? explains)"
+    "[--inputDataFormat NHWC|NCHW] [--optimize X] [--check] [--dry-run] [--interact] [--quiet]   (%%quantize? explains)"
 )
 
 
@@ -52,6 +53,7 @@ class QuantizeMagics(Magics):
     @argument("--optimize", metavar="X", help="As the converter's flag of this name.")
     @argument("--check", action="store_true", help="Only check the configuration.")
     @argument("--dry-run", dest="dry_run", action="store_true", help="Only show the plan; write nothing.")
+    @argument("--interact", action="store_true", help="Measure each layer, then choose its bits with sliders.")
     @argument("--quiet", action="store_true", help="Show nothing; the result still goes to NAME.")
     @argument("-h", "--help", action="store_true", help="Show this text.")
     @cell_magic
@@ -70,7 +72,8 @@ class QuantizeMagics(Magics):
             return
         if options.model is None:
             raise UsageError(f"%%quantize: no model given; usage: {USAGE}")
-        value = self._preview(options, cell) if options.dry_run else self._run(options, cell)
+        way = self._interact if options.interact else self._preview if options.dry_run else self._run
+        value = way(options, cell)
         if options.result:
             self.ipython.user_ns[options.result] = value
         self.ipython.displayhook.update_user_ns(value)
@@ -91,6 +94,8 @@ class QuantizeMagics(Magics):
         vars(options).update(written)
         if options.result and (not options.result.isidentifier() or keyword.iskeyword(options.result)):
             raise UsageError(f"%%quantize -r {options.result}: not the name of a variable; usage: {USAGE}")
+        if options.interact and (options.check or options.dry_run or options.output):
+            raise UsageError(f"%%quantize --interact: writes nothing, its explorer does later; usage: {USAGE}")
         if options.check and (options.dry_run or options.result):
             raise UsageError(f"%%quantize --check: gives no plan and no result; usage: {USAGE}")
         return options
@@ -122,6 +127,19 @@ class QuantizeMagics(Magics):
         if not options.quiet:
             display.show_plan(plan, check_config(cell))
         return plan
+
+    def _interact(self, options: Namespace, cell: str) -> Any:
+        explorer = measured(
+            self.ipython,
+            self._resolve(options.model),
+            cell,
+            samples=self._resolve(options.samples),
+            input_shape=options.input_shape,
+            input_data_format=options.input_data_format,
+        )
+        if not options.quiet:
+            show_explorer(explorer)
+        return explorer
 
     def _run(self, options: Namespace, cell: str) -> Any:
         with ProgressBar(progress_line(self.ipython)) as bar:

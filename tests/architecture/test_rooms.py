@@ -53,7 +53,7 @@ LIBRARIES: dict[str, set[str]] = {
     "calibration": {"numpy", "PIL"},
     "report": {"numpy"},
     "figures": {"numpy", "plotly", "jinja2", "markupsafe"},
-    "notebook": {"IPython", "ipywidgets", "anywidget", "traitlets", "onnx"},
+    "notebook": {"IPython", "ipywidgets", "anywidget", "comm", "traitlets", "onnx"},
     "demo": {"numpy"},
 }
 
@@ -102,6 +102,7 @@ ROOMS: dict[str, set[str]] = {
         "flags",
         "graph",
         "mixed_bits",
+        "notebook",  # widget(), inside the function
         "pipeline",
         "plan",
         "recipe",
