@@ -148,6 +148,14 @@ def test_verify_tells_the_true_value_and_an_edit_makes_it_unknown_again(part: Pa
     assert part.now["measured"] is not None
 
 
+def test_verify_says_when_the_cosine_asked_for_is_missed(part: Part, monkeypatch: pytest.MonkeyPatch) -> None:
+    say(part, "fit", key="min_cosine", value=0.999)
+    true = part.explorer.verify()
+    assert ("so ask for more" in say(part, "verify")["text"]) == (true < 0.999)
+    monkeypatch.setattr(part.explorer, "verify", lambda: 0.9)
+    assert "0.999000 was asked for, so ask for more" in say(part, "verify")["text"]
+
+
 def test_asking_what_float_would_do_changes_nothing_and_foretells_it_exactly(part: Part) -> None:
     before = part.explorer.widths
     said = say(part, "what_if", layer=5)

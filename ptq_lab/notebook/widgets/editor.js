@@ -125,8 +125,10 @@ function render({ model, el }) {
     problems.replaceChildren(...state.problems.map((problem) => h("li", { class: problem.level },
       keepKeys(h("button", { type: "button", onclick: () => select(problem) }, `${problem.level}: ${problem.text}`)))));
     broken.textContent = state.model;
-    clearTimeout(settling);
-    if (draw.settled !== undefined && draw.settled !== model.get("text")) settling = setTimeout(() => send({ do: "settle" }), 900);
+    if (draw.settled !== undefined && draw.settled !== model.get("text")) {
+      clearTimeout(settling);
+      settling = setTimeout(() => send({ do: "settle" }), 900);
+    }
     draw.settled = model.get("text");
   };
   const write = () => {

@@ -132,7 +132,7 @@ class ConfigEditor(AnyWidget):
         act = ACTS.get(str(message.get("do")))
         try:
             said = act(self, message) if act else f"there is nothing called {message.get('do')!r} to do"
-            self.said = {"text": said or "", "bad": act is None}
+            self.said = said if isinstance(said, dict) else {"text": said or "", "bad": act is None}
         except KeyboardInterrupt:
             self.said = {"text": "stopped; nothing was written", "bad": True}
         except PtqLabError as fault:
@@ -268,13 +268,14 @@ class ConfigEditor(AnyWidget):
         create_comm(target_name=CELL, data={"text": f"{self.first_line}\n{self.text}"})
         return "sent to a cell"
 
-    def _settle(self, _: Mapping[str, Any]) -> str:
+    def _settle(self, _: Mapping[str, Any]) -> Json:
+        """Bring what stays without a kernel up to date."""
         if self._stays is not None:
             self._stays.update(**self._twin())
-        return str(self.said.get("text", ""))
+        return dict(self.said)
 
 
-ACTS: dict[str, Callable[[ConfigEditor, Mapping[str, Any]], str | None]] = {
+ACTS: dict[str, Callable[[ConfigEditor, Mapping[str, Any]], str | Json | None]] = {
     "text": ConfigEditor._write,
     "put": ConfigEditor._put,
     "model": ConfigEditor._name_model,

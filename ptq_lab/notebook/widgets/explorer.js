@@ -8,16 +8,21 @@ const LEAST = 1e-9; // errors below have no bar
 const barWidth = (error) => Math.max(0, Math.min(1, 1 - Math.log10(Math.max(error, LEAST)) / Math.log10(LEAST)));
 
 /** Sends moves to the kernel: of those that come while it is busy only the last one, so that it never lags behind. */
-function courier(model) {
+function courier(model, complain) {
   const view = Math.random().toString(36).slice(2, 8);
-  let count = 0, waiting = null, asked = null, since = 0, gesture = 0, moved = 0, mover = null;
+  let count = 0, waiting = null, asked = null, since = 0, silence = 0, gesture = 0, moved = 0, mover = null;
   const send = (message) => {
     asked = `${view}${(count += 1)}`;
     since = performance.now();
+    clearTimeout(silence);
+    silence = setTimeout(complain, 8000);
     model.send({ ...message, seq: asked });
   };
   const heard = () => {
-    if (model.get("now").seq === asked) asked = null;
+    if (model.get("now").seq === asked) {
+      asked = null;
+      clearTimeout(silence);
+    }
     if (asked === null && waiting !== null) {
       const message = waiting;
       waiting = null;
@@ -27,6 +32,7 @@ function courier(model) {
   return {
     send,
     heard,
+    stop: () => clearTimeout(silence),
     busy: () => asked !== null || waiting !== null,
     /** A move of a slider; moves of one control without a pause count as one step to undo. */
     move(control, message) {
@@ -90,7 +96,8 @@ function drawFront(svg, front, now) {
     parts.push(s("line", { class: "grid", x1: L, x2: W - R, y1: at, y2: at }), s("text", { x: L - 4, y: at + 4, "text-anchor": "end" }, `1e${power}`));
   }
   parts.push(s("text", { x: L, y: H - B + 16 }, sizeText(low)), s("text", { x: W - R, y: H - B + 16, "text-anchor": "end" }, sizeText(high)));
-  parts.push(s("text", { x: (L + W) / 2, y: H - B + 16, "text-anchor": "middle" }, "file; up: 1 - cosine"));
+  parts.push(s("text", { x: (L + W) / 2, y: H - B + 16, "text-anchor": "middle" }, "bytes of the file"));
+  parts.push(s("text", { x: W - R, y: T + 4, "text-anchor": "end" }, "1 - cosine of the output"));
   const path = front.curve.map((p, i) => `${i ? "L" : "M"}${x(p[0]).toFixed(1)} ${y(p[1]).toFixed(1)}`).join("");
   parts.push(s("path", { d: path, fill: "none", stroke: "var(--ptq-accent)", "stroke-width": 2 }));
   const shapes = {
@@ -175,16 +182,18 @@ function exported(model, post) {
 }
 
 function render({ model, el }) {
-  const post = courier(model);
+  const said = h("div", { class: "said", role: "status" });
+  const post = courier(model, () => { said.textContent = "no answer so far: the kernel is busy, or gone (then run the cell again)"; });
   let touched = -1, settling = 0;
   const rows = named(model.get("layers")).map((layer, index) => layerRow(layer, index, post, (row) => { touched = row; }));
-  const list = h("div", { class: "rows", role: "list", "aria-label": "Layers" }, rows.map((row) => row.element));
+  const head = h("div", { class: "head", "aria-hidden": "true" },
+    ["layer", "operator", "bytes", "bits (left end: float)", "error of it alone"].map((name, i) => h("span", i === 2 ? { class: "num" } : {}, name)));
+  const list = h("div", { class: "rows", role: "list", "aria-label": "Layers" });
   const [file, cosine, average, measured] = ["big", "big", "", ""].map((look) => h("dd", { class: look }));
   const expected = h("dl", { class: "facts", "aria-live": "polite" },
     h("dt", {}, "file, about"), file, h("dt", {}, "cosine, expected"), cosine,
     h("dt", {}, "bits per weight"), average, h("dt", {}, "cosine, verified"), measured);
   const picture = s("svg", { viewBox: "0 0 496 232", role: "img" });
-  const said = h("div", { class: "said", role: "status" });
   const limit = budget(model, post);
   const ini = exported(model, post);
   const undo = button("Undo", () => post.send({ do: "undo" }), { "aria-keyshortcuts": "Control+Z" });
@@ -211,7 +220,7 @@ function render({ model, el }) {
     const keys = { depth: (row) => row.index, error: (row) => -now.errors[row.index], bytes: (row) => -now.bytes[row.index] };
     const kept = rows.filter((row) => row.name.includes(wanted));
     kept.sort((a, b) => keys[order.value](a) - keys[order.value](b) || a.index - b.index);
-    list.replaceChildren(...kept.map((row) => row.element));
+    list.replaceChildren(head, ...kept.map((row) => row.element));
     shown.textContent = kept.length === rows.length ? `${rows.length} layers` : `${kept.length} of ${rows.length} layers`;
   };
   filter.addEventListener("input", arrange);
@@ -262,9 +271,7 @@ function render({ model, el }) {
       h("div", { class: "left" }, expected, limit.element, h("div", { class: "bar" }, start, verify, undo, redo, free), said), picture),
     h("div", { class: "bar" }, filter, order, shown,
       h("span", { class: "ptq-quiet" }, "Ctrl+arrows: next layer · Ctrl+Z, Ctrl+Y: undo, redo")),
-    h("div", {}, h("div", { class: "head", "aria-hidden": "true" },
-      ["layer", "operator", "bytes", "bits (left end: float)", "error of it alone"].map((name, i) => h("span", i === 2 ? { class: "num" } : {}, name))), list),
-    ini.element);
+    list, ini.element);
   root.addEventListener("keydown", (event) => {
     if (!event.ctrlKey && !event.metaKey) return;
     const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
@@ -277,7 +284,7 @@ function render({ model, el }) {
     event.stopPropagation();
   });
   el.append(root);
-  const undos = [follow(model, ["now"], draw), follow(model, ["said"], tell), follow(model, ["front"], redraw), ini.stop];
+  const undos = [follow(model, ["now"], draw), follow(model, ["said"], tell), follow(model, ["front"], redraw), ini.stop, post.stop];
   arrange();
   undos.push(hideWhatStays(el), () => clearTimeout(settling));
   return () => undos.forEach((each) => each());

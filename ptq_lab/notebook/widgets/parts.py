@@ -70,7 +70,8 @@ def show_live(widget: object, *, html: str, text: str, again: str) -> Stays:
     """
     bundle = widget._repr_mimebundle_()  # type: ignore[attr-defined]
     data, metadata = bundle if isinstance(bundle, tuple) else (bundle, {})
-    publish_display_data({**data, "text/plain": f"{text}\n{again}"}, metadata)
+    # No text here: exporters that show no part would say everything twice.
+    publish_display_data({**data, "text/plain": ""}, metadata)
     stays = Stays(again)
     stays.publish(html=html, text=text)
     return stays
