@@ -150,6 +150,7 @@ function render({ model, el }) {
     h("div", { class: "sides" },
       h("div", { class: "form", role: "group", "aria-label": "Options" }, boxes.map((box) => box.element)),
       h("div", { class: "text" }, area, verdict, problems, h("div", { class: "bar" }, copy, toCell, copied), whole)));
+  root.addEventListener("keydown", (event) => event.stopPropagation()); // JupyterLab would take Enter from the text
   el.append(root);
   const undos = [follow(model, ["text"], write), follow(model, ["state"], draw), follow(model, ["said"], tell), hideWhatStays(el)];
   return () => {
