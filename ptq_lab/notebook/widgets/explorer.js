@@ -235,7 +235,7 @@ function render({ model, el }) {
       const many = now.errors[row.index] > 0.1 * total;
       row.draw(now, pins.has(row.index), many, post.busy() && row.index === touched);
     }
-    file.textContent = `${sizeText(now.file)}, ${now.ratio.toFixed(2)} times smaller`;
+    file.textContent = `${sizeText(now.file)}, ${now.ratio < 1 ? `${(1 / now.ratio).toFixed(2)} times larger` : `${now.ratio.toFixed(2)} times smaller`}`;
     cosine.textContent = now.cosine.toFixed(6);
     average.textContent = now.average === null ? "all in float" : now.average.toFixed(2);
     measured.textContent = now.measured === null ? "not run yet" : now.measured.toFixed(6);
