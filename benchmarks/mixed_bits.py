@@ -1,17 +1,17 @@
 """Mixed bits against one width for all and against the original's rule, on samples that the search has not seen.
 
 Packed: at the bytes of one width for all weights, the best widths of the front against that width, with the same
-corrections and without any. Coded: one step per tensor, sizes as order-0 entropy of the codes; steps in proportion to
-``1 / sqrt(gain)`` at the coded bytes of the original's rule. The sensitivity pass is timed in turns with plain runs of
-the same samples, one thread.
+corrections and without any. Coded: one step per tensor, sizes as order-0 entropy of the codes; steps by sensitivity at
+the coded bytes of the original's rule, and the bytes they take at its error. The sensitivity pass is timed in turns
+with plain runs of the same samples, one thread.
 """
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from bars import Cell, Measured, Table, arguments_parser
@@ -24,8 +24,11 @@ from ptq_lab.graph import Model, Rules, find_targets, load_model
 from ptq_lab.numerics.entropy import code_entropy
 from ptq_lab.numerics.step import decode_step, find_step, step_codes, try_step
 from ptq_lab.plan import QuantPlan, make_plan
+from ptq_lab.progress import silent
 from ptq_lab.runtime import open_session, run_session
-from ptq_lab.search.allocate import Tables, make_tables, meet_error
+from ptq_lab.search.allocate import Tables, meet_error
+from ptq_lab.search.coded import CodedSteps
+from ptq_lab.search.packed import PackedWidths
 from ptq_lab.search.relative import fewest_bits
 from ptq_lab.search.sensitivity import Sensitivity, changes_of, measure_sensitivity
 from ptq_lab.search.trials import Trials
@@ -70,14 +73,15 @@ def main() -> None:
     for name in arguments.models.split(","):
         case = open_case(name)
         sensitivity, seconds, plain = timed_sensitivity(case)
-        tables = make_tables(case.plan, sensitivity, WIDTHS)
+        widths = PackedWidths(plan=case.plan, read=case.model.weight, allowed=WIDTHS, pins={})
+        tables = widths.tables(sensitivity)
         add = Rows(table, name)
         layers = len(case.plan.entries)
         add("sensitivity pass, in plain runs", Measured(value=seconds / plain, bar=2 * (layers + 2), form=".1f"))
         packed(case, tables, add)
         ordered(case, tables, add)
         tuned(case, tables, add)
-        coded(case, sensitivity, add)
+        coded(case, add)
     table.finish(arguments, facts)
 
 
@@ -132,7 +136,7 @@ def packed(case: Case, tables: Tables, add: Rows) -> None:
         uniform = case.with_bits(bits)
         found = tables.within_size(sum(entry.bytes_after for entry in uniform.entries))
         assert found is not None  # one width for all is an allocation
-        ours, theirs = case.error(case.with_bits(found.bits)), case.error(uniform)
+        ours, theirs = case.error(case.with_bits(found.labels)), case.error(uniform)
         plain = case.error(case.with_bits(bits, correct=False))
         add(f"error of {bits} bits for all, at equal bytes", Measured(value=ours / theirs, bar=bar), f"{ours:.4g}")
         limit = UNCORRECTED_BARS[bits]
@@ -169,56 +173,67 @@ def tuned(case: Case, tables: Tables, add: Rows) -> None:
     add("auto_tune: model runs", Measured(value=runs, bar=layers + 5, form=".0f"), f"{layers} weights")
 
 
-def coded(case: Case, sensitivity: Sensitivity, add: Rows) -> None:
+def coded(case: Case, add: Rows) -> None:
     """Compare steps by gain with steps by relative error at equal coded bytes, and bytes at equal error."""
-    weights = {entry.tensor: case.model.weight(entry.tensor) for entry in case.plan.entries}
+    choices = CodedSteps(plan=case.plan, read=case.model.weight, pins={})
+    tables = choices.tables(measure_sensitivity(case.model, case.plan, case.probes, single_step=True))
     known = ENTROPY.get(case.name, {})
-    gains = dict(zip(sensitivity.tensors, sensitivity.gains, strict=True))
     for target in (0.02, 0.05, 0.1):
-        rule = {tensor: find_step(values, target).step for tensor, values in weights.items()}
-        bits, error = _bits(weights, rule), _error(case, weights, rule)
-        worst = max(abs(find_step(values, target).error / target - 1) for values in weights.values())
+        rule = choices.by_rule(target, progress=silent)
+        size, error = coded_bytes(rule), case.error(rule)
+        found = {entry.tensor: find_step(case.model.weight(entry.tensor), target) for entry in case.plan.entries}
+        worst = max(abs(step.error / target - 1) for step in found.values())
         add(f"init_scale {target:g}: worst distance from the target", Measured(value=worst, bar=0.01, form=".3f"))
         if target in known:
-            distance = abs(bits - known[target])
-            add(
-                f"init_scale {target:g}: entropy from the reference",
-                Measured(value=distance, bar=0.1),
-                f"{bits:.2f} bits",
-            )
-        same = _scaled(gains, _solve(lambda c: _bits(weights, _scaled(gains, c)), bits))
-        ratio = _error(case, weights, same) / error
+            bits, channels = _average(rule), _average_by_channels(case, target)
+            detail = f"{bits:.2f} bits; {channels:.2f} by the mean over channels"
+            what = f"init_scale {target:g}: entropy from the reference"
+            add(what, Measured(value=abs(bits - known[target]), bar=0.1), detail)
+        same = tables.within_size(size)
+        assert same is not None  # the rule itself is near one of the allocations
+        ratio = case.error(choices.rounded(same.labels)) / error
         add(f"error of init_scale {target:g}, at equal coded bytes", Measured(value=ratio, bar=CODED_BAR))
-        equal = _scaled(gains, _solve(lambda c: -_error(case, weights, _scaled(gains, c)), -error))
-        saved = 1 - _bits(weights, equal) / bits
-        add(f"coded bytes saved at the error of {target:g}", Measured(value=saved, bar=0.15, at_least=True))
+        equal = meet_error(tables, error, lambda labels: case.error(choices.rounded(labels)))
+        assert equal is not None  # finer steps reach any error
+        saved = 1 - coded_bytes(choices.rounded(equal.labels)) / size
+        what = f"coded bytes saved at the error of {target:g}"
+        add(what, Measured(value=saved, bar=0.15, at_least=True), f"{equal.measured / error:.2f} of its error")
 
 
-def _scaled(gains: Mapping[str, float], factor: float) -> dict[str, float]:
-    return {tensor: factor / float(np.sqrt(max(gain, 1e-12))) for tensor, gain in gains.items()}
+def coded_bytes(plan: QuantPlan) -> int:
+    return sum(entry.bytes_after for entry in plan.entries)
 
 
-def _solve(falling: Any, wanted: float) -> float:
-    """Find where a function that falls has a value, on a logarithmic scale."""
-    low, high = 1e-9, 1e3
-    for _ in range(24):
-        middle = float(np.sqrt(low * high))
-        low, high = (middle, high) if falling(middle) > wanted else (low, middle)
-    return float(np.sqrt(low * high))
-
-
-def _bits(weights: Mapping[str, NDArray[np.float32]], steps: Mapping[str, float]) -> float:
+def _average(plan: QuantPlan) -> float:
     """Return the entropy per weight, over all weights."""
-    total = sum(code_entropy(step_codes(values, steps[name])) * values.size for name, values in weights.items())
-    return total / sum(values.size for values in weights.values())
+    counts = [math.prod(entry.shape) for entry in plan.entries]
+    bits = [entry.coding.entropy for entry in plan.entries if entry.coding is not None]
+    return sum(count * each for count, each in zip(counts, bits, strict=True)) / sum(counts)
 
 
-def _error(case: Case, weights: Mapping[str, NDArray[np.float32]], steps: Mapping[str, float]) -> float:
-    changes = {}
-    for name, values in weights.items():
-        found = try_step(values, steps[name])
-        changes[name] = decode_step(step_codes(values, steps[name]), found.spread * found.step, found.mean)
-    return case.judges.error(changes)
+def _average_by_channels(case: Case, target: float) -> float:
+    """Return the entropy per weight if the error of a weight is the mean of its channels' relative errors.
+
+    Channels of less than a hundredth of the median norm are left out of the mean.
+    """
+    total = count = 0.0
+    for entry in case.plan.entries:
+        values = np.moveaxis(case.model.weight(entry.tensor), entry.channel_axis, 0)
+        values = values.reshape(len(values), -1)
+        step = find_step(values, target).step
+        for _ in range(8):
+            step *= min(max(target / _channel_error(values, step), 0.5), 2.0)
+        total += code_entropy(step_codes(values, step)) * values.size
+        count += values.size
+    return total / count
+
+
+def _channel_error(values: NDArray[np.float32], step: float) -> float:
+    found = try_step(values, step)
+    error = decode_step(step_codes(values, step), found.spread * step, found.mean) - values
+    norms = np.linalg.norm(values, axis=1)
+    kept = norms > 0.01 * np.median(norms)
+    return float((np.linalg.norm(error[kept], axis=1) / norms[kept]).mean())
 
 
 if __name__ == "__main__":

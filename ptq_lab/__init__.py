@@ -31,22 +31,27 @@ _HOME = {
     "SampleError": "errors",
     "Step": "progress",
     "TensorPlan": "plan",
-    "advise": "explanation",
+    "advise": "advice",
     "check_config": "config",
+    "compare": "comparison",
     "dump_config": "config",
     "explain": "explanation",
     "explore": "explorer",
     "load_config": "config",
     "load_ipython_extension": "notebook.extension",
     "load_model": "graph",
+    "load_session": "container",
+    "pack": "container",
     "preview": "pipeline",
     "quantize": "pipeline",
-    "repair": "explanation",
+    "repair": "advice",
     "schema": "config",
+    "side_by_side": "runs",
     "template": "config",
     "unload_ipython_extension": "notebook.extension",
+    "unpack": "container",
 }
-_ROOMS = ("calibration", "config", "demo", "figures", "graph", "numerics", "report")
+_ROOMS = ("calibration", "config", "container", "demo", "figures", "graph", "numerics", "report")
 
 __all__ = ["__version__", *sorted(_HOME)]
 
@@ -71,6 +76,9 @@ if TYPE_CHECKING:  # "as" tells type checkers that a name is exported
         config as config,
     )
     from ptq_lab import (
+        container as container,
+    )
+    from ptq_lab import (
         demo as demo,
     )
     from ptq_lab import (
@@ -85,6 +93,9 @@ if TYPE_CHECKING:  # "as" tells type checkers that a name is exported
     from ptq_lab import (
         report as report,
     )
+    from ptq_lab.advice import advise as advise
+    from ptq_lab.advice import repair as repair
+    from ptq_lab.comparison import compare as compare
     from ptq_lab.config import (
         QuantConfig as QuantConfig,
     )
@@ -103,6 +114,9 @@ if TYPE_CHECKING:  # "as" tells type checkers that a name is exported
     from ptq_lab.config import (
         template as template,
     )
+    from ptq_lab.container import load_session as load_session
+    from ptq_lab.container import pack as pack
+    from ptq_lab.container import unpack as unpack
     from ptq_lab.errors import (
         ConfigError as ConfigError,
     )
@@ -133,9 +147,7 @@ if TYPE_CHECKING:  # "as" tells type checkers that a name is exported
     from ptq_lab.errors import (
         SampleError as SampleError,
     )
-    from ptq_lab.explanation import advise as advise
     from ptq_lab.explanation import explain as explain
-    from ptq_lab.explanation import repair as repair
     from ptq_lab.explorer import MixedBitExplorer as MixedBitExplorer
     from ptq_lab.explorer import explore as explore
     from ptq_lab.graph import Model as Model
@@ -154,3 +166,4 @@ if TYPE_CHECKING:  # "as" tells type checkers that a name is exported
     from ptq_lab.progress import Step as Step
     from ptq_lab.report.tables import Report as Report
     from ptq_lab.result import QuantResult as QuantResult
+    from ptq_lab.runs import side_by_side as side_by_side

@@ -19,8 +19,9 @@ from ptq_lab.config import QuantConfig
 from ptq_lab.errors import MissingExtra, OutputError
 from ptq_lab.graph import Model
 from ptq_lab.progress import Progress, Step, silent
-from ptq_lab.report.debug_files import SUMMARY, Layout, replacing
+from ptq_lab.report.debug_files import SUMMARY, Layout
 from ptq_lab.report.debug_rows import DebugLook
+from ptq_lab.report.files import replacing
 from ptq_lab.report.tables import Report
 from ptq_lab.route import Quantized
 
@@ -123,6 +124,9 @@ class DebugTables:
             If a file cannot be written.
         """
         folder, files = self.folder, list(self.files)
+        with replacing(folder.path / "report.json") as stream:
+            stream.write(report.to_json() + "\n")
+        files.append("report.json")
         with suppress(MissingExtra):  # the CSV files say the same
             report.to_html(folder.path / "report.html")
             files.append("report.html")

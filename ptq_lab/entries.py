@@ -12,6 +12,26 @@ NATIVE = {4: "int4", 8: "int8", 16: "int16"}  # widths that an ONNX element type
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Coding:
+    """What an entropy coder finds in the codes of one weight.
+
+    Attributes
+    ----------
+    entropy : float
+        Bits per code, order 0: what no coder that looks at one code at a time can go below.
+    levels : int
+        How many different codes there are.
+    step : float or None
+        Distance of two levels in real units, before corrections, where the weight has one step that was chosen by the
+        error it makes; ``None`` where the width was given and the grids follow from it.
+    """
+
+    entropy: float
+    levels: int
+    step: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TensorPlan:
     """What happens to one weight.
 
@@ -25,7 +45,7 @@ class TensorPlan:
         Operator of the first node.
     shape : tuple of int
     bits : int
-        Width of a code, 1..16.
+        Width of a code when packed, 1..16.
     axis : int or None
         Channel axis; ``None``: one scale for the tensor.
     channel_axis : int
@@ -38,6 +58,8 @@ class TensorPlan:
         A table of which only the rows looked up are decoded.
     bytes_before : int
         As stored in the original.
+    coding : Coding or None
+        What entropy coding makes of the codes; ``None`` where they are packed.
     weight : QuantizedWeight or None
         Codes and scales, once :func:`round_weights` or a search has found them; not compared, not in JSON.
     """
@@ -53,6 +75,7 @@ class TensorPlan:
     symmetric: bool = False
     by_row: bool = False
     bytes_before: int
+    coding: Coding | None = None
     weight: QuantizedWeight | None = field(default=None, compare=False, repr=False)
 
     @property
@@ -61,25 +84,44 @@ class TensorPlan:
         return self.nodes[0]
 
     @property
+    def has_single_step(self) -> bool:
+        """Whether one step, chosen by its error, stands for the whole tensor."""
+        return self.coding is not None and self.coding.step is not None
+
+    @property
     def channels(self) -> int:
         """How many scales the weight has."""
-        return 1 if self.axis is None else self.shape[self.axis]
+        return 1 if self.axis is None or self.has_single_step else self.shape[self.axis]
 
     @property
     def granularity(self) -> str:
         """Per channel or per tensor, in words."""
+        if self.has_single_step:
+            return "per-tensor, one step"
         return "per-tensor" if self.axis is None else f"per-channel ({self.channels})"
 
     @property
     def storage(self) -> str:
-        """How the codes are stored: an element type, or the byte lanes of each part of the width."""
+        """How the codes are packed: an element type, or the byte lanes of each part of the width."""
         if self.bits in NATIVE and not (self.by_row and self.bits == 4):
             return NATIVE[self.bits]
         return "uint8 lanes " + "+".join(str(width) for width in split_width(self.bits))
 
     @property
+    def stored_as(self) -> str:
+        """How the codes are stored, in words."""
+        return self.storage if self.coding is None else f"coded, {self.coding.entropy:.2f} bits"
+
+    @property
     def bytes_after(self) -> int:
-        """Bytes of codes, scales and offsets."""
+        """Bytes of codes, scales and offsets: packed, or at the entropy of the codes."""
+        if self.coding is None:
+            return self.packed_bytes
+        return math.ceil(self.coding.entropy * math.prod(self.shape) / 8) + 8 * self.channels
+
+    @property
+    def packed_bytes(self) -> int:
+        """Bytes of packed codes, scales and offsets."""
         rows, length = (self.shape[0], self.shape[1]) if self.by_row else (1, math.prod(self.shape))
         if self.storage.startswith("uint8 lanes"):
             length = -(-length // 8) * 8
@@ -133,4 +175,4 @@ class DynamicPlan:
     layers: tuple[DynamicLayer, ...]
 
 
-__all__ = ["NATIVE", "ActivationPlan", "DynamicPlan", "TensorPlan"]
+__all__ = ["NATIVE", "ActivationPlan", "Coding", "DynamicPlan", "TensorPlan"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import logging
 import math
 import numbers
 import os
@@ -13,32 +12,20 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ptq_lab.calibration import Layout, PreprocessOptions, Samples, open_samples
 from ptq_lab.calibration.archives import NpzColumn, npz_names
 from ptq_lab.errors import PtqLabError, SampleError
+from ptq_lab.top1 import InferenceSession, Judged, Top1
 
 if TYPE_CHECKING:
     from ptq_lab.graph.tensors import TensorSpec
 
 LABEL_ARRAYS = ("labels", "label")
 LABEL_FILE = "labels.txt"
-
-_log = logging.getLogger(__name__)
-
-
-class InferenceSession(Protocol):
-    """What a metric needs of a session; ``onnxruntime.InferenceSession`` has it."""
-
-    def run(self, output_names: None, input_feed: Mapping[str, NDArray[Any]], /) -> Sequence[Any]:
-        """Return the values of all outputs."""
-
-    def get_outputs(self) -> Sequence[Any]:
-        """Return descriptions of the outputs, each with a ``name``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +53,23 @@ class Metric:
     function: Callable[[Any], Any]
     origin: str = ""
     notes: tuple[str, ...] = ()
+
+    @property
+    def samples(self) -> Samples | None:
+        """The samples behind it, if it is about labelled ones."""
+        return self.function.samples if isinstance(self.function, Top1) else None
+
+    def judge(self, session: Any) -> Judged:
+        """Score a session, and say what it answered where the metric knows.
+
+        Raises
+        ------
+        SampleError
+            As :meth:`score`.
+        """
+        if isinstance(self.function, Top1):
+            return self.function.judge(session)
+        return Judged(score=self.score(session))
 
     def score(self, session: Any) -> float:
         """Score a session (anything the function accepts; data forms need `InferenceSession`).
@@ -201,55 +205,6 @@ def _working_directory_importable() -> Iterator[None]:
         sys.path.remove(here)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Top1:
-    """The share of samples whose largest class score is at the labelled class.
-
-    Examples
-    --------
-    >>> from ptq_lab.calibration import random_samples
-    >>> Top1(samples=random_samples([], count=2), labels=(1, 0))
-    Traceback (most recent call last):
-    ptq_lab.errors.SampleError: top-1: the model has no inputs
-    """
-
-    samples: Samples
-    labels: tuple[int, ...]
-
-    def __post_init__(self) -> None:
-        if not self.samples.names:
-            message = "top-1: the model has no inputs"
-            raise SampleError(message)
-
-    def __call__(self, session: InferenceSession) -> float:
-        """Run every sample, one at a time.
-
-        Raises
-        ------
-        SampleError
-            The first output is no row of class scores, or a label is not below their number.
-        """
-        hits = shifted = 0
-        for index, (label, feeds) in enumerate(zip(self.labels, self.samples, strict=True)):
-            scores = _class_scores(session, feeds)
-            if label >= len(scores):
-                raise self.no_such_class(index, len(scores))
-            best = -1 if np.isnan(scores).any() else int(np.argmax(scores))  # a model gone wrong never hits
-            hits += best == label
-            shifted += best == label + 1
-        if shifted > 2 * hits and shifted > len(self.labels) // 10:
-            # A model with a background class in front; whether that is meant, only the user knows.
-            _log.warning("top-1: %s of %s answers are the label plus 1, %s the label", shifted, len(self.labels), hits)
-        return hits / len(self.labels)
-
-    def no_such_class(self, index: int, classes: int) -> SampleError:
-        """Return what is to be said when a label is not below the number of classes."""
-        return SampleError(
-            f"top-1: {self.samples.place(index)} is labelled {self.labels[index]}, but the model has only "
-            f"{classes} classes (0..{classes - 1})"
-        )
-
-
 def _classes(outputs: Sequence[TensorSpec]) -> int | None:
     """Return how many classes the first output has, where its shape says so: one axis beside the batch above 1."""
     sizes = outputs[0].shape[1:] if outputs else ()
@@ -263,19 +218,6 @@ def _check_labels(top1: Any, classes: int | None) -> None:
     for index, label in enumerate(top1.labels):
         if classes is not None and label >= classes:
             raise top1.no_such_class(index, classes)
-
-
-def _class_scores(session: InferenceSession, feeds: Mapping[str, NDArray[Any]]) -> NDArray[Any]:
-    scores = np.asarray(session.run(None, feeds)[0])
-    classes = max(scores.shape, default=0)
-    if scores.size != classes or classes < 2 or scores.dtype.kind not in "fiu":
-        name = session.get_outputs()[0].name
-        shape = list(scores.shape)
-        raise SampleError(
-            f"top-1: the output {name!r} gives {scores.dtype} {shape} for one sample, one score per class "
-            "([1, classes]) wanted; evaluate with a function session -> float instead"
-        )
-    return scores.reshape(-1)
 
 
 def _top1(samples: Samples, labels: Sequence[int], notes: tuple[str, ...] = ()) -> Metric:
@@ -357,3 +299,6 @@ def _fields(line: str, where: str) -> tuple[str, int]:
     if len(parts) < 2 or not parts[1].isdecimal():
         raise SampleError(f"{where}: {line.strip()!r}; a file name and a class index (0 or more) wanted")
     return parts[0], int(parts[1])
+
+
+__all__ = ["InferenceSession", "Judged", "Metric", "Top1", "open_metric", "read_labels"]

@@ -1,19 +1,19 @@
-"""Why a result is off, what to edit, and what the edit really does: tried, not promised."""
+"""Why a result is off: its layers one by one, on the samples it was made with and on those it is judged on."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
-from ptq_lab.config import QuantConfig, load_config
-from ptq_lab.debug import without_debug
-from ptq_lab.errors import PtqLabError
-from ptq_lab.manifest import config_text
-from ptq_lab.pipeline import quantize
-from ptq_lab.progress import Progress, Step, silent
-from ptq_lab.report.diagnosis import Cause, Edit, diagnose
+from ptq_lab.calibration import Samples
+from ptq_lab.config import QuantConfig
+from ptq_lab.graph import Model
+from ptq_lab.plan import QuantPlan
+from ptq_lab.progress import Progress, silent
+from ptq_lab.report.diagnosis import diagnose
 from ptq_lab.report.facts import Facts, activation_facts, channel_facts
+from ptq_lab.report.findings import Explanation
 from ptq_lab.report.layer_errors import measure_layer_errors
 from ptq_lab.report.rows import ErrorRow
 from ptq_lab.report.tables import Table
@@ -24,239 +24,124 @@ SAMPLES = 8  # that layers and activations are looked at on
 INPUTS = 64  # that the channels of an input are looked at on
 
 
-@dataclass(frozen=True, slots=True)
-class Explanation:
-    """What was found out about a result.
-
-    Attributes
-    ----------
-    errors : Table of ErrorRow
-        Every quantized layer by itself and after all before it.
-    causes : tuple of Cause
-        The most harmful first.
-    """
-
-    errors: Table[ErrorRow]
-    causes: tuple[Cause, ...]
-
-    def __str__(self) -> str:
-        return "\n".join(f"{index}. {cause}" for index, cause in enumerate(self.causes, 1)) or "nothing stands out"
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Advice:
-    """An edit that was tried.
+class Subject:
+    """What is looked at.
 
     Attributes
     ----------
-    edit : Edit
-    cause : Cause
-    cosine : float
-        Of the output with the edit, mean over the samples compared.
-    gain : float
-        How much higher that is than without.
-    bytes : int
-        How much larger the file becomes.
-    latency : float or None
-        How much longer an inference takes, as a share of the float model's time.
-    metric : float or None
-        How much the metric rises.
+    prepared, model : Model
+        The float model as the plan speaks of it, and what became of it.
+    plan : QuantPlan
     config : QuantConfig
-        The configuration with the edit.
+    samples : Samples
+        What the model was calibrated or compared on.
+    evaluated : Samples, sequence of {input name: array}, or None
+        What it is judged on, if anything is known of that.
+    kernel_notes : tuple of str
+        Layers that do not run as integers.
     """
 
-    edit: Edit
-    cause: Cause
-    cosine: float
-    gain: float
-    bytes: int
-    latency: float | None
-    metric: float | None
+    prepared: Model
+    model: Model
+    plan: QuantPlan
     config: QuantConfig
-
-    def __str__(self) -> str:
-        parts = [f"{100 * self.gain:+.3g} points cosine", f"{self.bytes / 1e3:+.3g} kB"]
-        parts += [f"{100 * self.latency:+.3g} % latency"] if self.latency is not None else []
-        parts += [f"{self.metric:+.4g} metric"] if self.metric is not None else []
-        return f"{self.edit}: {', '.join(parts)}"
+    samples: Samples
+    evaluated: Samples | Sequence[Feeds] | None = None
+    kernel_notes: tuple[str, ...] = ()
 
 
-def explain(result: QuantResult, *, evaluated: Iterable[Feeds] = (), progress: Progress = silent) -> Explanation:
-    """Look at every layer of a result, and say what causes its error.
+def explain(
+    result: QuantResult, *, evaluated: Iterable[Feeds] | None = None, progress: Progress = silent
+) -> Explanation:
+    """Look at every layer of a result, and say what causes its error; the result's report holds it from then on.
 
     Parameters
     ----------
     result : QuantResult
         As :func:`ptq_lab.quantize` returned it.
-    evaluated : iterable of {input name: array}
-        Inputs of an evaluation, to see whether calibration looks like them.
+    evaluated : iterable of {input name: array}, optional
+        Inputs of an evaluation: layers are looked at on them too, and calibration is compared with them. Without any,
+        the labelled samples that the result was evaluated on, if it was.
     progress : Progress
+
+    Examples
+    --------
+    >>> from ptq_lab import demo, quantize
+    >>> digits = demo.load("digits_cnn")
+    >>> result = quantize(digits.model_path, {"common_quant_param": {"quant_type": "WEIGHT_QUANT", "bit_num": 2}})
+    >>> explain(result).causes[0].kind
+    'too few bits'
+    >>> result.report.explanation.by_harm[0].op_type
+    'Conv'
     """
     run = result.run
-    few = list(islice(run.samples, SAMPLES))
-    errors = measure_layer_errors(run.prepared, result.model, result.plan, few, progress=progress)
-    config = result.config
+    subject = Subject(
+        prepared=run.prepared,
+        model=result.model,
+        plan=result.plan,
+        config=result.config,
+        samples=run.samples,
+        evaluated=run.judged if evaluated is None else list(islice(evaluated, INPUTS)),
+        kernel_notes=result.report.summary.kernel_notes,
+    )
+    found = look(subject, progress=progress)
+    result.hold(found)
+    return found
+
+
+def look(subject: Subject, *, progress: Progress = silent) -> Explanation:
+    """Return why a model is off that may not have become a result yet."""
+    plan, prepared, config = subject.plan, subject.prepared, subject.config
+    few = list(islice(subject.samples, SAMPLES))
+    errors = measure_layer_errors(prepared, subject.model, plan, few, progress=progress)
+    judged, there = spread(subject.evaluated or (), SAMPLES), Table(ErrorRow)
+    if judged:
+        there = measure_layer_errors(prepared, subject.model, plan, judged, progress=progress)
     static = config.common.quant_type == "FULL_QUANT"
     facts = Facts(
-        plan=result.plan,
-        model=run.prepared,
+        plan=plan,
+        model=prepared,
         errors={row.node: row for row in errors},
-        activations=activation_facts(result.plan, run.prepared, few) if static else {},
-        inputs=channel_facts(list(islice(run.samples, INPUTS))),
-        evaluated=channel_facts(list(islice(evaluated, INPUTS))),
+        evaluated_errors={row.node: row for row in there},
+        activations=activation_facts(plan, prepared, few) if static else {},
+        inputs=channel_facts(list(islice(subject.samples, INPUTS))),
+        evaluated=channel_facts(spread(subject.evaluated or (), INPUTS)),
         per_channel=config.full.per_channel if static else config.weight.per_channel,
         corrects=config.full.bias_correction if static else config.weight.bias_correction,
         everything=static and config.lab.quantize_ops == "all",
         quant_type=config.common.quant_type or "",
-        kernel_notes=result.report.summary.kernel_notes,
+        picture_format=config.preprocess.image_to_format or "",
+        kernel_notes=subject.kernel_notes,
+        skipped=config.common.skip_quant_node,
     )
-    return Explanation(errors, diagnose(facts))
+    looked_at, evaluated_on = _origin(subject.samples, len(few)), _origin(subject.evaluated, len(judged))
+    return Explanation(errors, diagnose(facts), there, looked_at, evaluated_on)
 
 
-def advise(
-    result: QuantResult, explanation: Explanation | None = None, *, count: int = 4, progress: Progress = silent
-) -> tuple[Advice, ...]:
-    """Try the edits that the most harmful causes suggest, and return them with what they really do, best first.
+def spread(samples: Samples | Sequence[Feeds], count: int) -> list[Feeds]:
+    """Return some samples from all over; evaluation data are often sorted by class.
 
-    Parameters
-    ----------
-    result : QuantResult
-    explanation : Explanation, optional
-        Of the result; made if not given.
-    count : int
-        How many edits to try; each quantizes the model once.
-    progress : Progress
+    Examples
+    --------
+    >>> spread([{"x": number} for number in range(9)], 3)
+    [{'x': 0}, {'x': 4}, {'x': 8}]
     """
-    explanation = explanation or explain(result, progress=progress)
-    tried: dict[Edit, Advice] = {}
-    wanted = [(edit, cause) for cause in explanation.causes for edit in cause.edits]
-    for index, (edit, cause) in enumerate(wanted):
-        if len(tried) >= count:
-            break
-        config = edited(result.config, [edit])
-        if edit in tried or config is None:
-            continue
-        progress(Step("advise", index, len(wanted), str(edit)))
-        tried[edit] = _measured(result, quantize_again(result, config), edit, cause, config)
-    return tuple(sorted(tried.values(), key=lambda advice: -(advice.metric or advice.gain)))
+    return list(_spread(samples, count))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Repair:
-    """What came of a repair.
-
-    Attributes
-    ----------
-    result : QuantResult
-        The best one.
-    steps : tuple of Advice
-        The edits it took, in order, each with what it did.
-    reached : bool
-        Whether the goal was met.
-    """
-
-    result: QuantResult
-    steps: tuple[Advice, ...]
-    reached: bool
-
-    @property
-    def config(self) -> QuantConfig:
-        """The configuration of the best result."""
-        return self.result.config
-
-    def __str__(self) -> str:
-        lines = [f"{index}. {step.cause.kind}: {step}" for index, step in enumerate(self.steps, 1)]
-        return "\n".join(
-            [*lines, "the goal is reached" if self.reached else "the goal is not reached; this is the best"]
-        )
+def _spread(samples: Samples | Sequence[Feeds], count: int) -> Iterator[Feeds]:
+    last, count = len(samples) - 1, min(count, len(samples))
+    for number in range(count):
+        index = round(number * last / max(1, count - 1))
+        yield next(iter(samples.part(index, index + 1))) if isinstance(samples, Samples) else samples[index]
 
 
-def repair(
-    result: QuantResult,
-    *,
-    min_cosine: float | None = None,
-    max_metric_drop: float | None = None,
-    rounds: int = 5,
-    tries: int = 3,
-    progress: Progress = silent,
-) -> Repair:
-    """Edit a configuration until its result is good enough: the best edit first, each one tried.
-
-    Parameters
-    ----------
-    result : QuantResult
-    min_cosine, max_metric_drop : float, optional
-        The goal; the metric needs a result that was evaluated. Without either, a cosine of 0.999.
-    rounds : int
-        How many edits at most.
-    tries : int
-        How many edits are tried for each one taken.
-    progress : Progress
-
-    Notes
-    -----
-    Ctrl-C ends the search, and the best result so far is returned.
-    """
-    goal = _Goal(0.999 if min_cosine is None and max_metric_drop is None else min_cosine, max_metric_drop)
-    best = result
-    steps: list[Advice] = []
-    try:
-        while not goal.met(best) and len(steps) < rounds:
-            advice = advise(best, count=tries, progress=progress)
-            if not advice or (advice[0].metric if advice[0].metric is not None else advice[0].gain) <= 0.0:
-                break
-            steps.append(advice[0])
-            best = quantize_again(best, advice[0].config)
-    except KeyboardInterrupt:
-        pass
-    return Repair(result=best, steps=tuple(steps), reached=goal.met(best))
+def _origin(samples: Samples | Sequence[Feeds] | None, count: int) -> str:
+    if not samples:
+        return ""
+    source = samples.origin if isinstance(samples, Samples) else f"{len(samples)} samples given by the caller"
+    return source if count == len(samples) else f"{count} of {source}"
 
 
-@dataclass(frozen=True, slots=True)
-class _Goal:
-    cosine: float | None
-    drop: float | None
-
-    def met(self, result: QuantResult) -> bool:
-        summary = result.report.summary
-        near = self.cosine is None or summary.cosine_mean >= self.cosine
-        return near and (self.drop is None or (summary.metric_drop or 0.0) <= self.drop)
-
-
-def quantize_again(result: QuantResult, config: QuantConfig) -> QuantResult:
-    """Quantize the model of a result with another configuration, on the same samples, without debug reports."""
-    run, config = result.run, without_debug(config)
-    return quantize(run.original, config, samples=run.given, evaluate=run.evaluate, **run.flags)
-
-
-def edited(config: QuantConfig, edits: Sequence[Edit]) -> QuantConfig | None:
-    """Return a configuration with some edits, or ``None`` if they do not make one; names to skip are added."""
-    overrides = {}
-    for edit in edits:
-        value = edit.value
-        if edit.key == "skip_quant_node":
-            value = ",".join(dict.fromkeys([*config.common.skip_quant_node, *edit.value.split(",")]))
-        overrides[f"{edit.section}.{edit.key}"] = value
-    try:
-        return load_config(config_text(config), overrides=overrides)
-    except PtqLabError:
-        return None
-
-
-def _measured(before: QuantResult, after: QuantResult, edit: Edit, cause: Cause, config: QuantConfig) -> Advice:
-    old, new = before.report.summary, after.report.summary
-    both = old.latency_ratio is not None and new.latency_ratio is not None
-    scored = old.metric_after is not None and new.metric_after is not None
-    return Advice(
-        edit=edit,
-        cause=cause,
-        cosine=new.cosine_mean,
-        gain=new.cosine_mean - old.cosine_mean,
-        bytes=new.bytes_after - old.bytes_after,
-        latency=(new.latency_ratio or 0.0) - (old.latency_ratio or 0.0) if both else None,
-        metric=(new.metric_after or 0.0) - (old.metric_after or 0.0) if scored else None,
-        config=config,
-    )
-
-
-__all__ = ["Advice", "Explanation", "Repair", "advise", "edited", "explain", "quantize_again", "repair"]
+__all__ = ["Explanation", "Subject", "explain", "look", "spread"]

@@ -80,6 +80,7 @@ class MixedBitExplorer:
             extra=recipe_bytes(original, config, plan),
             allowed=config.budget.bits,
         )
+        self._size = original.size  # of a model in memory that takes as long as writing it
         self._decoded = Decoded(original)
         first = PROBES if len(samples) >= 2 * PROBES else 0
         self._judge = self._verifier(samples.part(first, min(len(samples), first + JUDGES)))
@@ -187,7 +188,7 @@ class MixedBitExplorer:
         names = ("target_size_mb", "average_bits", "compression_ratio", "min_cosine")
         given = dict(zip(names, (target_size_mb, average_bits, compression_ratio, min_cosine), strict=True))
         widths = {*self._balance.allowed, *(self.widths.bits[tensor] for tensor in self.widths.pins)}
-        limits = read_limits(given, self.original.size, sorted(widths))
+        limits = read_limits(given, self._size, sorted(widths))
         bits = self._balance.fit(self.widths, limits)
         return self._go_on(replace(self.widths, bits={**self.widths.bits, **bits}))
 

@@ -137,6 +137,10 @@ def decide_integers(original: Model, config: QuantConfig) -> Decided:
     flow = replace(device.flow, everything=True) if config.lab.quantize_ops == "all" else device.flow
     placement = place_integers(folded, matches.nodes, flow)
     if not placement.layers:
+        without = place_integers(folded, {}, flow) if matches.nodes else placement
+        if without.layers:
+            message = f"leaves none of the {len(without.layers)} layers that can compute in int8"
+            raise _refusal("skip_quant_node", message)
         raise _refusal("quant_type", "FULL_QUANT finds no layer in this model that can compute in int8")
     return Decided(folded, placement, flow, matches.nodes, tuple(map(str, matches.unmatched)))
 
@@ -343,5 +347,5 @@ def _about_count(count: int) -> str:
 
 
 def _refusal(key: str, message: str) -> ConfigError:
-    section = "common_quant_param" if key == "quant_type" else "full_quant_param"
+    section = "common_quant_param" if key in ("quant_type", "skip_quant_node") else "full_quant_param"
     return ConfigError([Problem(section=section, key=key, message=message)])

@@ -15,9 +15,11 @@ from ptq_lab import __version__
 from ptq_lab.config import QuantConfig, dump_config
 from ptq_lab.graph import Model
 from ptq_lab.plan import QuantPlan
+from ptq_lab.publish import Draft
 from ptq_lab.route import Quantized
+from ptq_lab.runtime import runtime_version
 
-_PACKAGES = ("numpy", "onnx", "onnx-ir", "onnxruntime")
+_PACKAGES = ("numpy", "onnx", "onnx-ir")
 
 
 def metadata(model: Model, config: QuantConfig, plan: QuantPlan) -> dict[str, str]:
@@ -40,14 +42,16 @@ def metadata(model: Model, config: QuantConfig, plan: QuantPlan) -> dict[str, st
 
 
 def manifest(
-    model: Model, quantized: Model, config: QuantConfig, done: Quantized, samples: dict[str, str]
+    model: Model, quantized: Draft, config: QuantConfig, done: Quantized, samples: dict[str, str]
 ) -> dict[str, Any]:
     """Return the full record of a run, ready for JSON.
 
     Parameters
     ----------
-    model, quantized : Model
-        Before and after; both with their files.
+    model : Model
+        Before, with its files.
+    quantized : Draft
+        After, as it will be published.
     done : Quantized
     samples : dict
         ``origin`` and ``sha256`` of what the two were compared on.
@@ -55,9 +59,13 @@ def manifest(
     text = config_text(config)
     return {
         "format": 1,
-        "versions": {"ptq_lab": __version__, **{name: version(name) for name in _PACKAGES}},
+        "versions": {
+            "ptq_lab": __version__,
+            **{name: version(name) for name in _PACKAGES},
+            "onnxruntime": runtime_version(),
+        },
         "model": {"name": model.label, "sha256": model.digest(), "opset": model.opset},
-        "quantized": {"name": quantized.label, "sha256": quantized.digest(), "opset": quantized.opset},
+        "quantized": {"name": quantized.name, "sha256": quantized.digest(), "opset": quantized.model.opset},
         "config": {"text": text, "sha256": _sha256(text)},
         "samples": samples,
         "device": dict(done.device),

@@ -14,23 +14,27 @@ from ptq_lab.config import QuantConfig
 from ptq_lab.errors import ConfigError, Problem
 from ptq_lab.flags import Flags
 from ptq_lab.graph import Model
-from ptq_lab.plan import QuantPlan, round_weights
-from ptq_lab.progress import Progress, Step, silent
+from ptq_lab.plan import QuantPlan
+from ptq_lab.progress import Progress, Step
 from ptq_lab.report.text import format_bytes
 from ptq_lab.runtime import open_session
-from ptq_lab.search.allocate import TRIES, Allocation, Tables, make_tables, meet_error
+from ptq_lab.search.allocate import TRIES, Allocation, Tables, meet_error
+from ptq_lab.search.choices import Choices, Read
+from ptq_lab.search.coded import CodedSteps
+from ptq_lab.search.packed import PackedWidths
 from ptq_lab.search.recall import recall_sensitivity
-from ptq_lab.search.relative import fewest_bits
 from ptq_lab.search.sensitivity import changes_of
 from ptq_lab.search.trials import Trials
 
 AUTO_TUNE_COSINE = 0.995
 PROBES = 8  # samples that the gains are measured on
-JUDGES = 32  # other samples, as far as there are any, on which an allocation is verified
+JUDGES = 128  # other samples, as far as there are any, on which an allocation is verified
+_JUDGES_BYTES = 64_000_000  # that they may take, because every trial runs them again
 _SECTION = "ptq_lab.mixed_bit"
 _SIZE_ROUNDS = 3
 
 Write = Callable[[QuantPlan], Model]
+Weigh = Callable[[QuantPlan], int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +92,13 @@ def budget_of(config: QuantConfig, original: Model, plan: QuantPlan) -> Budget |
     return replace(budget, error=1.0 - AUTO_TUNE_COSINE) if config.mixed_bit.auto_tune else None
 
 
+def choices_of(config: QuantConfig, plan: QuantPlan, read: Read, pins: Mapping[str, int]) -> Choices:
+    """Return what can be chosen: widths where codes are packed, steps where an entropy coder stores them."""
+    if config.lab.encode == "entropy":
+        return CodedSteps(plan=plan, read=read, pins=pins)
+    return PackedWidths(plan=plan, read=read, allowed=config.budget.bits, pins=pins)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MixedBits:
     """The search for the width of each weight of one model.
@@ -104,7 +115,9 @@ class MixedBits:
         What the search measures on.
     flags : Flags
     write : callable
-        Turns a plan with codes into the model that will be stored.
+        Turns a plan with codes into a model that runs.
+    weigh : callable
+        Bytes of the file that a plan with codes gives.
     progress : Progress
     """
 
@@ -115,7 +128,13 @@ class MixedBits:
     samples: Samples
     flags: Flags
     write: Write
+    weigh: Weigh
     progress: Progress
+
+    @property
+    def choices(self) -> Choices:
+        """What can be chosen for each weight."""
+        return choices_of(self.config, self.plan, self.original.weight, self.pins)
 
     def choose(self) -> tuple[QuantPlan, tuple[str, ...]]:
         """Return the plan with widths and codes, and how they were found.
@@ -130,8 +149,8 @@ class MixedBits:
 
     def _by_rule(self) -> tuple[QuantPlan, tuple[str, ...]]:
         target = self.config.mixed_bit.init_scale
-        found = fewest_bits(self.plan, self.original.weight, target, pins=self.pins, progress=self.progress)
-        return found, (f"widths by init_scale={target:g}: {_average(found)}",)
+        found = self.choices.by_rule(target, progress=self.progress)
+        return found, (f"{_chosen(found)} by init_scale={target:g}: {_average(found)}",)
 
     def _by_sensitivity(self, budget: Budget) -> tuple[QuantPlan, tuple[str, ...]]:
         deadline = time.monotonic() + budget.seconds
@@ -142,13 +161,13 @@ class MixedBits:
             found = self._meet_error(tables, budget.error)
         else:
             found = self._meet_size(tables, budget)
-        plan = self._with_bits(found.bits, progress=self.progress)
+        plan = self.choices.rounded(found.labels, progress=self.progress)
         if budget.bounds_loss and budget.bounds_size:
             self._check_size(plan, budget, found)
         verified = (
             "" if math.isnan(found.measured) else f", {found.measured:.2g} on {len(self._judges())} other samples"
         )
-        how = f"widths by sensitivity: {_average(plan)}; 1 - cosine expected {found.predicted:.2g}{verified}"
+        how = f"{_chosen(plan)} by sensitivity: {_average(plan)}; 1 - cosine expected {found.predicted:.2g}{verified}"
         return plan, (*notes, how)
 
     def _tables(self, deadline: float) -> tuple[Tables, list[str]]:
@@ -161,6 +180,7 @@ class MixedBits:
             providers=self.config.lab.providers,
             executor=self.flags.executor,
             deadline=deadline,
+            single_step=self.config.lab.encode == "entropy",
             progress=self.progress,
         )
         notes, total = [], len(sensitivity.tensors)
@@ -170,14 +190,14 @@ class MixedBits:
             notes.append("there are no samples: the search measured on seeded random inputs; real ones do better")
         if sensitivity.measured < total:
             notes.append(f"stopped after {sensitivity.measured} of {total} weights; the others were guessed from them")
-        return make_tables(self.plan, sensitivity, self.config.budget.bits, self.pins), notes
+        return self.choices.tables(sensitivity), notes
 
     def _meet_size(self, tables: Tables, budget: Budget) -> Allocation:
         """Find the best widths within an average, within the size of the file that comes out, or both."""
         smallest = tables.smallest
         within_average = tables.within_average(budget.bits) if budget.bits < math.inf else None
         if budget.bits < math.inf and within_average is None:
-            raise self._too_small(tables, "average_bits", f"{self._average_of(smallest):.2f} bits on average at least")
+            raise self._too_small(tables, "average_bits", f"{smallest.average:.2f} bits on average at least")
         if budget.file == math.inf:
             assert within_average is not None  # there is a limit on one of the two
             return within_average
@@ -198,14 +218,14 @@ class MixedBits:
         judges = self._judges()
         trials = Trials(self.original, tables.sensitivity.tensors, judges, providers=self.config.lab.providers)
 
-        def measure(bits: Mapping[str, int]) -> float:
-            error = trials.error(changes_of(self.plan.with_bits(bits), self.original.weight))
+        def measure(labels: Mapping[str, int]) -> float:
+            error = trials.error(changes_of(self.choices.rounded(labels), self.original.weight))
             self.progress(Step("verify", trials.runs - 1, TRIES + 1, f"1 - cosine {error:.2g}"))
             return error
 
         found = meet_error(tables, limit, measure)
         if found is None:
-            reached = 1.0 - measure(tables.most_exact.bits)
+            reached = 1.0 - measure(tables.most_exact.labels)
             message = f"no allocation keeps a cosine of {1 - limit:g}; the most exact one reaches {reached:.6f}"
             raise _refusal("min_cosine", message, "allow more bits, e.g. bits=4,8,16")
         return found
@@ -239,33 +259,33 @@ class MixedBits:
     def _judges(self) -> list[dict[str, Any]]:
         """Return samples to verify on: others than those of the gains, if there are enough."""
         start = PROBES if len(self.samples) >= 2 * PROBES else 0
-        return list(self.samples.part(start, min(len(self.samples), start + JUDGES)))
-
-    def _with_bits(self, bits: Mapping[str, int], *, progress: Progress = silent) -> QuantPlan:
-        """Return the plan with some widths and with codes."""
-        return round_weights(self.plan.with_bits(bits), self.original.weight, progress=progress)
+        judges: list[dict[str, Any]] = []
+        room = _JUDGES_BYTES
+        for feeds in self.samples.part(start, min(len(self.samples), start + JUDGES)):
+            room -= sum(array.nbytes for array in feeds.values())
+            if judges and room < 0:
+                break
+            judges.append(feeds)
+        return judges
 
     def _written(self, found: Allocation) -> Model:
-        return self.write(self._with_bits(found.bits))
+        return self.write(self.choices.rounded(found.labels))
 
     def _size_of(self, found: Allocation) -> float:
-        return float(len(self._written(found).serialize()))
+        return float(self.weigh(self.choices.rounded(found.labels)))
 
     def _check_size(self, plan: QuantPlan, budget: Budget, found: Allocation) -> None:
-        written, average = len(self.write(plan).serialize()), self._average_of(found)
+        written, average = self.weigh(plan), found.average
         if written > budget.file or average > budget.bits:
             message = f"what keeps the quality asked for takes {format_bytes(written)}, {average:.2f} bits on average"
             raise _refusal(
                 "target_size_mb" if written > budget.file else "average_bits", message, "allow a larger loss"
             )
 
-    def _average_of(self, found: Allocation) -> float:
-        counts = {entry.tensor: math.prod(entry.shape) for entry in self.plan.entries}
-        return sum(bits * counts[tensor] for tensor, bits in found.bits.items()) / sum(counts.values())
-
     def _too_small(self, tables: Tables, key: str, reach: str) -> ConfigError:
         widths = ",".join(map(str, self.config.budget.bits))
-        message = f"no allocation is so small; with bits={widths} it takes {reach}"
+        given = "with encode=entropy" if self.config.lab.encode == "entropy" else f"with bits={widths}"
+        message = f"no allocation is so small; {given} it takes {reach}"
         return _refusal(key, message, "allow fewer bits, or a larger file")
 
 
@@ -273,8 +293,13 @@ def _refusal(key: str, message: str, hint: str) -> ConfigError:
     return ConfigError([Problem(section=_SECTION, key=key, message=message, hint=hint)])
 
 
+def _chosen(plan: QuantPlan) -> str:
+    return "steps" if any(entry.has_single_step for entry in plan.entries) else "widths"
+
+
 def _average(plan: QuantPlan) -> str:
     weights = [math.prod(entry.shape) for entry in plan.entries]
-    bits = sum(entry.bits * count for entry, count in zip(plan.entries, weights, strict=True))
-    narrow, wide = min(entry.bits for entry in plan.entries), max(entry.bits for entry in plan.entries)
-    return f"{bits / sum(weights):.2f} bits per weight on average, {narrow} to {wide}"
+    bits = [entry.bits if entry.coding is None else entry.coding.entropy for entry in plan.entries]
+    mean = sum(each * count for each, count in zip(bits, weights, strict=True)) / sum(weights)
+    coded = any(entry.coding is not None for entry in plan.entries)
+    return f"{mean:.2f} {'coded bits' if coded else 'bits'} per weight on average, {min(bits):.3g} to {max(bits):.3g}"

@@ -36,12 +36,24 @@ class Output:
         OutputError
             If it cannot be written.
         """
+        with self.draft_file() as file:
+            yield save_model(model, file)
+
+    @contextmanager
+    def draft_file(self) -> Iterator[Path]:
+        """Give a file to write beside its place, and move it there when the block ends without an error.
+
+        Raises
+        ------
+        OutputError
+            If nothing can be written there.
+        """
         try:
             folder = tempfile.TemporaryDirectory(prefix=".ptq_lab-", dir=self.path.parent)
         except OSError as error:
             raise self._refused(error) from error
-        with folder:
-            yield save_model(model, Path(folder.name) / self.path.name)
+        with _removed(folder):
+            yield Path(folder.name) / self.path.name
             try:
                 # The model last: whoever sees it finds its external data in place.
                 for file in sorted(Path(folder.name).iterdir(), key=lambda file: file.name == self.path.name):
@@ -57,8 +69,58 @@ class Output:
         return OutputError(f"{self.path}: cannot be written ({error.strerror or error})", path=self.path)
 
 
-def place_output(path: str | os.PathLike[str] | None, original: Model) -> Output:
+@contextmanager
+def _removed(folder: tempfile.TemporaryDirectory[str]) -> Iterator[None]:
+    """Remove a folder when the block ends, also if the user interrupts that once more."""
+    try:
+        yield
+    finally:
+        try:
+            folder.cleanup()
+        except KeyboardInterrupt:
+            shutil.rmtree(folder.name, ignore_errors=True)
+            raise
+
+
+@dataclass(frozen=True, slots=True)
+class Stamp:
+    """A file as it was, so that one can tell later whether it has been written since.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     before = Stamp.of(f"{folder}/q")
+    ...     _ = before.path.write_text("codes")
+    ...     before.path.name, before.is_old()
+    ('q.onnx', True)
+    """
+
+    path: Path
+    _seen: tuple[int, int, int] | None
+
+    @classmethod
+    def of(cls, output: str | os.PathLike[str], *, suffix: str = ".onnx") -> Stamp:
+        """Look at the file that an output names, with the suffix if there is none."""
+        path = _named(Path(output), suffix)
+        return cls(path, _look(path))
+
+    def is_old(self) -> bool:
+        """Tell whether the file has been written or replaced since."""
+        now = _look(self.path)
+        return now is not None and now != self._seen
+
+
+def place_output(path: str | os.PathLike[str] | None, original: Model, *, suffix: str = ".onnx") -> Output:
     """Find the place for the quantized model; without a path, a temporary folder.
+
+    Parameters
+    ----------
+    path : path, optional
+        Gets the suffix if it has none.
+    original : Model
+        Its files are not overwritten.
+    suffix : str
 
     Raises
     ------
@@ -68,8 +130,8 @@ def place_output(path: str | os.PathLike[str] | None, original: Model) -> Output
     if path is None:
         folder = tempfile.TemporaryDirectory(prefix="ptq_lab-")
         stem = original.path.stem if original.path is not None else "model"
-        return Output(Path(folder.name) / f"{stem}_quantized.onnx", folder)
-    target = _target(path)
+        return Output(Path(folder.name) / f"{stem}_quantized{suffix}", folder)
+    target = _target(path, suffix)
     if not target.parent.is_dir():
         raise OutputError(f"{target}: {_about_folder(target.parent)}", path=target)
     for file in original.files:
@@ -81,17 +143,29 @@ def place_output(path: str | os.PathLike[str] | None, original: Model) -> Output
     return Output(target, None)
 
 
-def _target(path: object) -> Path:
-    """Return the file that is meant, with ``.onnx`` if there is no suffix."""
+def _target(path: object, suffix: str) -> Path:
+    """Return the file that is meant, with the suffix if there is none."""
     if not isinstance(path, str | os.PathLike):
         raise OutputError(f"output: {path!r} given; the path of a file wanted, or None for a temporary one")
     target = Path(path)
     if target.is_dir() or str(path).endswith(("/", os.sep)):
-        raise OutputError(f"{path}: is a folder; name a file in it, e.g. {target / 'quantized.onnx'}", path=target)
-    named = target if target.suffix else target.with_name(f"{target.name}.onnx")
+        raise OutputError(f"{path}: is a folder; name a file in it, e.g. {target / 'quantized'}{suffix}", path=target)
+    named = _named(target, suffix)
     if named.is_dir():
         raise OutputError(f"{path}: becomes {named}, which is a folder; choose another name", path=named)
     return named
+
+
+def _named(path: Path, suffix: str) -> Path:
+    return path if path.suffix or not path.name else path.with_name(f"{path.name}{suffix}")
+
+
+def _look(path: Path) -> tuple[int, int, int] | None:
+    try:
+        found = path.stat()
+    except (OSError, ValueError):
+        return None
+    return found.st_ino, found.st_mtime_ns, found.st_size
 
 
 def _about_folder(folder: Path) -> str:

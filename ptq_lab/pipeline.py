@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Executor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -23,17 +23,19 @@ from ptq_lab.debug import place_debug
 from ptq_lab.dynamic_quant import STRATEGIES, decide_products, quantize_dynamically
 from ptq_lab.errors import ConfigError, NotImplementedYet, Problem, SampleError
 from ptq_lab.evaluation import Metric, open_metric
+from ptq_lab.explanation import Subject, look
 from ptq_lab.flags import Flags, InputShape, check_optimize, check_values, parse_input_shape
 from ptq_lab.full_quant import preview_integers, quantize_fully
 from ptq_lab.graph import Model, load_model
 from ptq_lab.manifest import manifest, metadata
-from ptq_lab.output import place_output
 from ptq_lab.performance import look_at_performance
 from ptq_lab.plan import QuantPlan
 from ptq_lab.progress import Progress, silent
+from ptq_lab.publish import draft_result, place_result, published
 from ptq_lab.report.build import Integers, build_report, overall
-from ptq_lab.report.compare import measure
+from ptq_lab.report.compare import Measured, measure
 from ptq_lab.report.execution import measure_execution
+from ptq_lab.report.findings import Explanation
 from ptq_lab.report.performance import Form
 from ptq_lab.report.products import product_rows
 from ptq_lab.report.rows import ProductRow
@@ -55,7 +57,7 @@ Layout = Literal["NHWC", "NCHW"]
 
 def quantize(
     model: Source,
-    config: Config,
+    config: Config | None = None,
     output: str | os.PathLike[str] | None = None,
     *,
     samples: Any = None,
@@ -66,6 +68,7 @@ def quantize(
     input_data_format: Layout | None = None,
     optimize: str | None = None,
     fp16: bool = False,
+    explain: bool = False,
 ) -> QuantResult:
     """Quantize an ONNX model as a configuration says, and measure what it cost.
 
@@ -93,6 +96,8 @@ def quantize(
         Accepted for the original's sake; a note says that it is not used.
     fp16 : bool
         Store what stays float in 16 bits.
+    explain : bool
+        Also look at every layer and say what causes the error: ``report.explanation``, and a part of ``report.html``.
 
     Returns
     -------
@@ -115,12 +120,12 @@ def quantize(
     True
     """
     clock, told = _Clock(), progress or silent
-    options = _usable(load_config(config))
-    check_values(fp16, input_data_format)
+    options = _configured(config)
+    check_values(fp16, input_data_format, progress, executor)
     notes = [*check_optimize(optimize, options.full.target_device), *map(str, options.problems)]
     with clock("load"):
         original = load_model(model)
-        place, folder = place_output(output, original), place_debug(options)
+        place, folder = place_result(output, original, options), place_debug(options)
         shapes = parse_input_shape(input_shape)
         data, metric = _inputs(original, options, samples, evaluate, shapes, input_data_format)
         flags = Flags(fp16=fp16, optimize=optimize, shapes=shapes, executor=executor, metric=metric)
@@ -130,28 +135,28 @@ def quantize(
         done = route(original, options, data, flags, progress=told)
         done.model.ir_model.metadata_props.update(metadata(original, options, done.plan))
         notes += done.notes
-    with place.draft(done.model) as draft:
+    with draft_result(place, done.model, options, progress=told) as shipped:
+        draft, notes = shipped.model, [*notes, *filter(None, [shipped.note])]
         with clock("compare"):
-            providers = options.lab.providers
-            shown = data.part(max(0, len(data) - COMPARE_SAMPLES), len(data)) if done.fitted else data
-            sessions = Sessions(providers)
-            measured = measure(original, draft, shown, metric, sessions=sessions, providers=providers, progress=told)
-            if done.fitted:
-                measured = replace(measured, compared_on=f"{shown.origin} (used for calibration too)")
+            sessions = Sessions(options.lab.providers)
+            measured = _compared(original, draft, done, data, metric=metric, sessions=sessions, progress=told)
             integers = _look_at_integers(original, draft, done, data, sessions, progress=told)
-            cosine, _, _ = overall(measured.outputs)
-            form = Form(name=done.label, arithmetic=done.arithmetic, model=draft, cosine=cosine)
+            form = _form(done, draft, measured)
             performance = (
                 look_at_performance(original, form, options, flags, data, sessions) if done.runs_here else None
             )
             products = _look_at_products(done, data)
+        with clock("explain") if explain else nullcontext():
+            found = (
+                _explained(done, draft, options, data, metric, integers=integers, progress=told) if explain else None
+            )
         with clock("debug"):
             tables = folder.write_tables(original, draft, done, data, progress=told) if folder is not None else None
             notes += [tables.note] if tables is not None else []
-        record = manifest(original, draft, options, done, {"origin": data.origin, "sha256": data.fingerprint()})
+        record = manifest(original, shipped, options, done, {"origin": data.origin, "sha256": data.fingerprint()})
         report = build_report(
             original,
-            draft,
+            shipped,
             done,
             measured,
             options.common,
@@ -160,6 +165,8 @@ def quantize(
             integers=integers,
             performance=performance,
             products=products,
+            explanation=found,
+            record=record,
         )
         if tables is not None:
             tables.finish(report, record)
@@ -170,11 +177,11 @@ def quantize(
         "fp16": fp16,
         "executor": executor,
     }
-    run = Run(original, done.prepared, data, samples, evaluate, flags_given)
-    return QuantResult(options, done.plan, place.found(draft), report, record, place, run)
+    run = Run(original, done.prepared, data, samples, evaluate, flags_given, metric.samples if metric else None)
+    return QuantResult(options, done.plan, published(place, shipped, options), report, record, place, run)
 
 
-def preview(model: Source, config: Config) -> QuantPlan:
+def preview(model: Source, config: Config | None = None) -> QuantPlan:
     """Decide what :func:`quantize` would do, without reading a weight or writing anything.
 
     Returns
@@ -186,12 +193,19 @@ def preview(model: Source, config: Config) -> QuantPlan:
     ------
     ConfigError, ModelError, NotImplementedYet
     """
-    options, original = _usable(load_config(config)), load_model(model)
+    options, original = _configured(config), load_model(model)
     if options.common.quant_type == "FULL_QUANT":
         return preview_integers(original, options)
     if options.common.quant_type == "DYNAMIC_QUANT":
         return decide_products(original, options)[0]
     return preview_weights(original, options)
+
+
+def _configured(config: Config | None) -> QuantConfig:
+    if config is None:
+        hint = "give INI text, the path of a file or a dictionary; ptq_lab.template('weight') is one to start from"
+        raise ConfigError([Problem(message="no configuration given", hint=hint)])
+    return _usable(load_config(config))
 
 
 def _usable(config: QuantConfig) -> QuantConfig:
@@ -205,6 +219,55 @@ def _usable(config: QuantConfig) -> QuantConfig:
     if problems := unsupported(config):
         raise NotImplementedYet("\n".join(map(str, problems)))
     return config
+
+
+def _compared(
+    original: Model,
+    draft: Model,
+    done: Quantized,
+    data: Samples,
+    *,
+    metric: Metric | None,
+    sessions: Sessions,
+    progress: Progress,
+) -> Measured:
+    """Compare both models, on samples that the model was not fitted to where there are others."""
+    shown = data.part(max(0, len(data) - COMPARE_SAMPLES), len(data)) if done.fitted else data
+    providers = sessions.providers
+    measured = measure(original, draft, shown, metric, sessions=sessions, providers=providers, progress=progress)
+    if done.fitted:
+        return replace(measured, compared_on=f"{shown.origin} (used for calibration too)")
+    return measured
+
+
+def _explained(
+    done: Quantized,
+    draft: Model,
+    options: QuantConfig,
+    data: Samples,
+    metric: Metric | None,
+    *,
+    integers: Integers | None,
+    progress: Progress,
+) -> Explanation:
+    """Look at every layer, on the samples and on what the metric judges."""
+    run = integers.execution if integers is not None else None
+    subject = Subject(
+        prepared=done.prepared,
+        model=draft,
+        plan=done.plan,
+        config=options,
+        samples=data,
+        evaluated=metric.samples if metric is not None else None,
+        kernel_notes=run.kernels.notes if run is not None else (),
+    )
+    return look(subject, progress=progress)
+
+
+def _form(done: Quantized, draft: Model, measured: Measured) -> Form:
+    """Return the quantized model as a table of costs names it."""
+    cosine, _, _ = overall(measured.outputs)
+    return Form(name=done.label, arithmetic=done.arithmetic, model=draft, cosine=cosine)
 
 
 def _look_at_integers(
@@ -242,9 +305,22 @@ def _inputs(
 ) -> tuple[Samples, Metric | None]:
     """Open what the two models are compared and judged on."""
     data = open_data(model, config, samples, shapes, layout)
+    return data, open_judge(model, config, evaluate, shapes, layout)
+
+
+def open_judge(
+    model: Model, config: QuantConfig, evaluate: Any, shapes: Mapping[str, Any], layout: Layout | None
+) -> Metric | None:
+    """Open what scores a model, if anything was given for that.
+
+    Raises
+    ------
+    SampleError
+        If it cannot be read, or does not fit the model.
+    """
     if evaluate is None:
-        return data, None
-    return data, open_metric(evaluate, model.inputs, outputs=model.outputs, **_reading(config, shapes, layout))
+        return None
+    return open_metric(evaluate, model.inputs, outputs=model.outputs, **_reading(config, shapes, layout))
 
 
 def open_data(

@@ -18,10 +18,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ptq_lab.entries import NATIVE, ActivationPlan, DynamicPlan, TensorPlan
+from ptq_lab.entries import NATIVE, ActivationPlan, Coding, DynamicPlan, TensorPlan
 from ptq_lab.errors import ModelError, PlanError
 from ptq_lab.graph import DynamicLayer, Placement, Rules, Skip, Targets, match_nodes
-from ptq_lab.numerics import quantize_symmetric, quantize_weight
+from ptq_lab.numerics import quantize_step, quantize_symmetric, quantize_weight
 from ptq_lab.progress import Progress, Step, silent
 
 _log = logging.getLogger(__name__)
@@ -81,8 +81,14 @@ class QuantPlan:
                 if wanted.setdefault(entry.tensor, int(width)) != width:
                     message = f"{name}: {width} bits for {entry.tensor}, but {wanted[entry.tensor]} by another name"
                     raise PlanError(f"{message}; name it once", tensor=entry.tensor)
-        changed = {entry for entry in self.entries if wanted.get(entry.tensor, entry.bits) != entry.bits}
-        entries = (replace(e, bits=wanted[e.tensor], weight=None) if e in changed else e for e in self.entries)
+        changed = {
+            entry
+            for entry in self.entries
+            if entry.tensor in wanted and (entry.bits != wanted[entry.tensor] or entry.has_single_step)
+        }
+        entries = (
+            replace(e, bits=wanted[e.tensor], coding=None, weight=None) if e in changed else e for e in self.entries
+        )
         return replace(self, entries=tuple(entries))
 
     def skipping(self, *patterns: str) -> QuantPlan:
@@ -146,7 +152,7 @@ class QuantPlan:
         """
         try:
             data = json.loads(text)
-            entries = tuple(TensorPlan(**_tuples(entry)) for entry in data["entries"])
+            entries = tuple(map(_entry, data["entries"]))
             activations = tuple(ActivationPlan(**activation) for activation in data.get("activations", ()))
             skips = tuple(Skip(**_tuples(skip)) for skip in data["skips"])
             return cls(entries, skips, activations, dynamic=_dynamic(data.get("dynamic")))
@@ -240,7 +246,9 @@ def round_weights(
 
 def _round(entry: TensorPlan, values: NDArray[np.float32]) -> TensorPlan:
     try:
-        if entry.symmetric:
+        if entry.coding is not None and entry.coding.step is not None:
+            weight = quantize_step(values, entry.coding.step)
+        elif entry.symmetric:
             weight = quantize_symmetric(values, bits=entry.bits, axis=entry.axis)
         else:
             weight = quantize_weight(values, bits=entry.bits, axis=entry.axis, correct=entry.correct)
@@ -269,12 +277,16 @@ def _did_you_mean(name: str, known: Iterable[str]) -> str:
 
 
 def _describe(entry: TensorPlan | None) -> str:
-    return "float" if entry is None else f"{entry.bits} bits {entry.granularity}"
+    return "float" if entry is None else f"{entry.bits} bits {entry.granularity}{_step(entry)}"
+
+
+def _step(entry: TensorPlan) -> str:
+    return f" of {entry.coding.step:.4g}" if entry.coding is not None and entry.coding.step is not None else ""
 
 
 def _entry_line(entry: TensorPlan) -> str:
     size = f"{entry.bytes_before:,} -> {entry.bytes_after:,}"
-    return _line(entry.node, entry.op_type, entry.shape, str(entry.bits), entry.storage, size)
+    return _line(entry.node, entry.op_type, entry.shape, str(entry.bits), entry.stored_as, size)
 
 
 def _activation_lines(activations: tuple[ActivationPlan, ...]) -> Iterator[str]:
@@ -296,7 +308,13 @@ def _line(node: str, op_type: str, shape: Iterable[int], bits: str, storage: str
 
 
 def _plain(entry: TensorPlan) -> dict[str, Any]:
-    return {name: getattr(entry, name) for name in TensorPlan.__slots__ if name != "weight"}
+    record = {name: getattr(entry, name) for name in TensorPlan.__slots__ if name != "weight"}
+    return record | {"coding": None if entry.coding is None else asdict(entry.coding)}
+
+
+def _entry(record: dict[str, Any]) -> TensorPlan:
+    coding = record.get("coding")
+    return TensorPlan(**_tuples(record) | {"coding": None if coding is None else Coding(**coding)})
 
 
 def _dynamic(record: dict[str, Any] | None) -> DynamicPlan | None:
@@ -312,6 +330,7 @@ def _tuples(record: dict[str, Any]) -> dict[str, Any]:
 __all__ = [
     "NATIVE",
     "ActivationPlan",
+    "Coding",
     "DynamicPlan",
     "QuantPlan",
     "Rules",

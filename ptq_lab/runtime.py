@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -127,6 +128,86 @@ class Sessions:
         return self._open[id(model)][1]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionChoice:
+    """How a caller wants a session.
+
+    Attributes
+    ----------
+    options : onnxruntime.SessionOptions
+    providers : sequence of str
+        Or pairs of a name and a mapping, as onnxruntime takes them.
+    provider_options : sequence of mappings or None
+    """
+
+    options: onnxruntime.SessionOptions
+    providers: Sequence[Any]
+    provider_options: Sequence[Mapping[str, Any]] | None
+
+
+def session_options(given: Mapping[str, Any]) -> SessionChoice:
+    """Return what a caller's keywords ask for: those of ``InferenceSession``, or attributes of ``SessionOptions``.
+
+    Raises
+    ------
+    InferenceError
+        If there is no such keyword, or its value is of the wrong kind.
+
+    Examples
+    --------
+    >>> session_options({"intra_op_num_threads": 1}).options.intra_op_num_threads
+    1
+    """
+    named = dict(given)
+    providers, more = named.pop("providers", CPU), named.pop("provider_options", None)
+    options = named.pop("sess_options", None)
+    if options is None:
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = _QUIET
+    known = sorted(name for name in dir(onnxruntime.SessionOptions) if name[0] != "_")
+    known = [name for name in known if not callable(getattr(onnxruntime.SessionOptions, name))]
+    for name, value in named.items():
+        if name not in known:
+            message = f"{name}: is no option of a session; there are providers, provider_options, sess_options"
+            raise InferenceError(f"{message}, {', '.join(known)}")
+        try:
+            setattr(options, name, value)
+        except TypeError as error:
+            raise InferenceError(f"{name}: {value!r} is no value that onnxruntime takes for it") from error
+    return SessionChoice(options=options, providers=providers, provider_options=more)
+
+
+def open_filled(
+    source: Path | bytes, weights: Mapping[str, NDArray[Any]], choice: SessionChoice, *, label: str
+) -> onnxruntime.InferenceSession:
+    """Load a model whose empty initializers are handed in.
+
+    Parameters
+    ----------
+    source : path or bytes
+    weights : mapping of str to ndarray
+        By name of the initializer.
+    choice : SessionChoice
+    label : str
+        What to call the model in messages.
+
+    Raises
+    ------
+    InferenceError
+        If a provider is not available here, or onnxruntime refuses the model.
+    """
+    values = [_handed_in(array) for array in weights.values()]
+    if values:
+        choice.options.add_external_initializers(list(weights), values)
+    model = str(source) if isinstance(source, Path) else source
+    try:
+        return onnxruntime.InferenceSession(
+            model, choice.options, providers=list(choice.providers), provider_options=choice.provider_options
+        )
+    except Exception as error:  # its exception classes share no base of their own
+        raise InferenceError(f"{label}: onnxruntime {onnxruntime.__version__} refuses it ({_reason(error)})") from error
+
+
 class WeightSlots:
     """A model that runs with some of its weights replaced, without being written again.
 
@@ -193,7 +274,7 @@ def _can_be_fed(array: NDArray[Any]) -> bool:
 
 
 def _handed_in(array: NDArray[Any]) -> onnxruntime.OrtValue:
-    if _can_be_fed(array):
+    if _can_be_fed(array) or np.issubdtype(array.dtype, np.integer):
         return onnxruntime.OrtValue.ortvalue_from_numpy(array)
     return onnxruntime.OrtValue.ortvalue_from_numpy_with_onnx_type(array.view(np.uint16), _BFLOAT16)
 

@@ -11,13 +11,14 @@ from ptq_lab.flags import Flags
 from ptq_lab.graph import Model, Rules, Targets, apply_plan, find_targets, raise_opset, required_opset, store_half
 from ptq_lab.graph.lookups import LOOKUPS
 from ptq_lab.manifest import metadata
-from ptq_lab.mixed_bits import MixedBits, budget_of
+from ptq_lab.mixed_bits import MixedBits, budget_of, choices_of
 from ptq_lab.pins import pinned_bits
 from ptq_lab.plan import QuantPlan, make_plan, round_weights
-from ptq_lab.progress import Progress
+from ptq_lab.progress import Progress, silent
+from ptq_lab.publish import file_bytes
 from ptq_lab.route import Quantized
 from ptq_lab.runtime import require_same
-from ptq_lab.search.relative import fewest_bits
+from ptq_lab.search.coded import count_codes
 
 MIXED_START = 8  # bits that weights have before each gets its own width
 
@@ -50,7 +51,8 @@ def preview_weights(original: Model, config: QuantConfig) -> QuantPlan:
     if budget_of(config, original, plan) is not None:
         message = "0 with a budget or auto_tune: widths follow from runs of the model, so only quantizing shows them"
         raise ConfigError([Problem(section="common_quant_param", key="bit_num", message=message)])
-    return fewest_bits(plan, original.weight, config.mixed_bit.init_scale, pins=pins)
+    choices = choices_of(config, plan, original.weight, pins)
+    return choices.by_rule(config.mixed_bit.init_scale, progress=silent)
 
 
 def pinned_plan(original: Model, config: QuantConfig) -> tuple[QuantPlan, dict[str, int], tuple[Problem, ...]]:
@@ -85,6 +87,7 @@ def quantize_weights(
     decided, pins, problems = pinned_plan(original, config)
     notes = tuple(map(str, problems))
     if config.common.bit_num == 0 and decided.entries:
+        write = partial(_write, original, config, half=flags.fp16)
         search = MixedBits(
             original=original,
             plan=decided,
@@ -92,13 +95,15 @@ def quantize_weights(
             config=config,
             samples=samples,
             flags=flags,
-            write=partial(_write, original, config, half=flags.fp16),
+            write=write,
+            weigh=lambda plan: file_bytes(write(plan), config),
             progress=progress,
         )
         plan, how = search.choose()
         notes += how
     else:
         plan = round_weights(decided, original.weight, progress=progress)
+        plan = count_codes(plan) if config.lab.encode == "entropy" else plan
         if flags.executor is not None:
             notes += ("the executor was not used: rounding weights does not split into tasks",)
     raised = raise_opset(original, required_opset(plan))

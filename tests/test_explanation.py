@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -10,7 +11,7 @@ import pytest
 
 import ptq_lab
 from ptq_lab import demo, quantize
-from ptq_lab.explanation import edited
+from ptq_lab.advice import edited
 from ptq_lab.report.diagnosis import Edit, diagnose
 from ptq_lab.report.facts import ChannelFacts, Facts
 from ptq_lab.report.layer_errors import measure_layer_errors
@@ -145,8 +146,11 @@ def test_inputs_of_another_scale_and_channels_in_another_order_are_told_apart() 
     evaluated = ChannelFacts(tint / 4, one, tint, certain)
     swapped = ChannelFacts(tint[::-1] / 4, one, tint[::-1], certain)
     doubtful = ChannelFacts(tint[::-1] / 4, one, tint[::-1], 100 * certain)
+    normalised = ChannelFacts(np.array([-0.35, 0.03, 0.31]), one, np.array([-0.35, 0.03, 0.31]), certain)
+    neutral = ChannelFacts(np.array([-0.03, 0.05, -0.02]), one, np.array([-0.03, 0.05, -0.02]), certain)
     scaled = ChannelFacts(tint * 60 + 120, 60 * one, tint * 60, certain)
     assert kinds(diagnose(facts_about(swapped, evaluated))) == ["channels in another order (RGB, BGR)"]
+    assert kinds(diagnose(facts_about(normalised, neutral))) == ["channels in another order (RGB, BGR)"]
     assert kinds(diagnose(facts_about(scaled, evaluated))) == ["calibration does not look like evaluation"]
     assert diagnose(facts_about(doubtful, evaluated)) == ()
     assert diagnose(facts_about(evaluated, evaluated)) == ()
@@ -172,3 +176,109 @@ def test_isolated_errors_are_those_of_a_layer_that_reads_what_the_float_model_ma
         error = run(alone, {"x": source})["y"] - values["c1"]
         signal, noise = signal + float((values["c1"] ** 2).sum()), noise + float((error**2).sum())
     assert rows["depthwise"].isolated_sqnr_db == pytest.approx(10 * np.log10(signal / noise), abs=0.05)
+
+
+def test_an_explanation_becomes_a_part_of_the_report_and_of_its_text() -> None:
+    result = broken()
+    assert result.report.explanation is None
+    found = ptq_lab.explain(result)
+    assert result.report.explanation is found
+    assert "one scale serves channels" in str(ptq_lab.report.text.render_text(result.report))
+    assert result.report.to_dict()["explanation"]["causes"][0]["kind"] == found.causes[0].kind
+
+
+def test_a_run_that_is_asked_to_explain_finds_what_explain_finds() -> None:
+    config = FULL | {"full_quant_param": {"per_channel": False}, "ptq_lab": {"equalize": False}}
+    asked = quantize(depthwise(), config, samples=pictures(), explain=True).report.explanation
+    assert asked is not None
+    assert asked == quantize(depthwise(), config, samples=pictures()).explain()
+    assert asked.looked_at == "8 of 24 samples given by the caller"
+
+
+def test_labelled_samples_are_looked_at_too_and_their_answers_kept() -> None:
+    result = quantize(DIGITS.model_path, FULL, samples=DIGITS.calib_path, evaluate=DIGITS.eval_path, explain=True)
+    found, seen = result.report.explanation, result.report.predictions
+    assert found is not None
+    assert [row.node for row in found.evaluated] == [row.node for row in found.errors]
+    assert found.evaluated_on.startswith("8 of ")
+    assert found.evaluated != found.errors
+    assert seen is not None
+    hits = [sum(a == b for a, b in zip(answers, seen.labels, strict=True)) for answers in (seen.before, seen.after)]
+    summary = result.report.summary
+    assert [count / len(seen.labels) for count in hits] == [summary.metric_before, summary.metric_after]
+
+
+def test_a_layer_whose_activations_are_larger_in_the_evaluation_is_named() -> None:
+    config = FULL | {"ptq_lab": {"equalize": False}}
+    result = quantize(depthwise(spoiled=1.0), config, samples=pictures())
+    larger = [{"x": 40 * feeds["x"]} for feeds in pictures(8)]
+    found = ptq_lab.explain(result, evaluated=larger)
+    [cause] = [cause for cause in found.causes if cause.kind == "larger error on evaluation samples"]
+    assert "stem" in cause.nodes
+    stem = found.on_evaluation("stem")
+    assert stem is not None
+    assert stem.harm > 3 * next(row.harm for row in found.errors if row.node == "stem")
+
+
+def test_a_layer_that_gives_no_numbers_is_as_far_off_as_can_be() -> None:
+    result = quantize(depthwise(), FULL, samples=pictures())
+    endless = [{"x": np.full((1, 3, 8, 8), np.inf, np.float32)}]
+    [row, *_] = measure_layer_errors(result.run.prepared, result.model, result.plan, endless)
+    assert row.harm == 1.0
+    assert row.shift_share is None
+
+
+def test_advice_to_skip_a_layer_keeps_those_that_are_skipped_already() -> None:
+    config = {
+        "common_quant_param": {"quant_type": "FULL_QUANT", "skip_quant_node": "stem"},
+        "full_quant_param": {"per_channel": False, "bias_correction": False},
+        "ptq_lab": {"equalize": False},
+    }
+    found = quantize(depthwise(), config, samples=pictures(), explain=True).report.explanation
+    assert found is not None
+    edits = [edit for cause in found.causes for edit in cause.edits if edit.key == "skip_quant_node"]
+    assert edits
+    assert all(edit.value.split(",")[0] == "stem" for edit in edits)
+
+
+def test_many_layers_of_too_few_bits_are_one_cause_behind_the_worst_four() -> None:
+    transformer = demo.load("digits_transformer")
+    config = {"common_quant_param": {"quant_type": "WEIGHT_QUANT", "bit_num": 2, "min_quant_weight_channel": 0}}
+    result = quantize(transformer.model_path, config, samples=transformer.calib_path)
+    causes = ptq_lab.explain(result).causes
+    assert kinds(causes).count("too few bits") == 4
+    [many] = [cause for cause in causes if cause.kind == "too few bits in many layers"]
+    assert many.edits == (Edit("common_quant_param", "bit_num", "8"),)
+    worst = {cause.nodes[0] for cause in causes if cause.kind == "too few bits"}
+    assert result.report.explanation is not None
+    assert worst == {row.node for row in result.report.explanation.by_harm[:4]}
+
+
+def test_a_result_can_be_asked_itself(tmp_path: Path) -> None:
+    result = broken()
+    assert result.explain().causes
+    assert result.advise(count=1)[0].gain > 0
+    (tmp_path / "mine.txt").write_text("kept")
+    result.save(tmp_path)
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "per-tensor weight ranges of depthwise layers" in page
+    assert "equalize=false" in page
+    assert (tmp_path / "mine.txt").read_text() == "kept"
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+
+
+def test_the_page_of_a_debug_folder_holds_the_diagnosis_of_a_run_that_was_asked_for_one(tmp_path: Path) -> None:
+    config = {"common_quant_param": {"quant_type": "FULL_QUANT", "debug_info_save_path": str(tmp_path / "debug")}}
+    config |= {"full_quant_param": {"per_channel": False}, "ptq_lab": {"equalize": False}}
+    quantize(depthwise(), config, samples=pictures(4), explain=True)
+    page = (tmp_path / "debug" / "report.html").read_text(encoding="utf-8")
+    assert "per-tensor weight ranges of depthwise layers" in page
+
+
+def test_one_huge_value_in_a_sample_is_found_at_the_input_and_not_only_where_it_spreads_to() -> None:
+    samples = pictures()
+    samples[-1]["x"][0, 1, 2, 3] = 400.0
+    found = ptq_lab.explain(quantize(depthwise(spoiled=1.0), FULL, samples=samples))
+    assert found.causes[0].kind == "activation range stretched by outliers"
+    assert found.causes[0].nodes[0] == "x"
+    assert "400" in found.causes[0].evidence

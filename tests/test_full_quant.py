@@ -230,3 +230,8 @@ def test_best_does_not_choose_by_one_sample() -> None:
 def test_best_gives_the_same_bytes_twice() -> None:
     first = full(lab={"effort": "best"}).model_path.read_bytes()
     assert full(lab={"effort": "best"}, again=True).model_path.read_bytes() == first
+
+
+def test_a_setting_that_leaves_no_layer_is_named_in_the_refusal() -> None:
+    with pytest.raises(ConfigError, match="skip_quant_node: leaves none of the 16 layers"):
+        quantize(DIGITS.model_path, settings(skip="*"), samples=DIGITS.calib_path)

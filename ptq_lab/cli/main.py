@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
 import traceback
 
 import click
 
 from ptq_lab import __version__
+from ptq_lab.cli.compare import compare, report
 from ptq_lab.cli.configs import check, schema, template
+from ptq_lab.cli.containers import pack, unpack
 from ptq_lab.cli.convert import convert
 from ptq_lab.cli.demo import demo
 from ptq_lab.config.suggest import closest
@@ -29,7 +32,7 @@ def cli(verbose: int) -> None:
         logging.basicConfig(level=logging.INFO if level == 1 else logging.DEBUG, format="%(name)s: %(message)s")
 
 
-for command in (convert, check, template, schema, demo):
+for command in (convert, check, compare, report, template, schema, demo, pack, unpack):
     cli.add_command(command)
 
 
@@ -42,8 +45,9 @@ def main() -> None:
     except click.ClickException as error:
         _plainer(error).show()
         code = WRONG_INPUT
-    except (click.Abort, KeyboardInterrupt):
-        code = _say("interrupted; nothing was written", INTERRUPTED)
+    except (click.Abort, KeyboardInterrupt) as stop:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C has nothing left to stop
+        code = _say(f"interrupted; {str(stop) or 'nothing was written'}", INTERRUPTED)
     except BrokenPipeError:  # whoever read our output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = DONE

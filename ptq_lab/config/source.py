@@ -146,7 +146,9 @@ def _from_mapping(source: Mapping[object, object]) -> Draft:
     for section, values in source.items():
         if not isinstance(values, Mapping):
             message = f"needs a dictionary of keys and values, not {show(values)}"
-            problems.append(Problem(section=str(section), message=message))
+            homes = [name for name, group in GROUPS.items() if section in group.options()]
+            hint = f'it belongs into a section: {{"{homes[0]}": {{"{section}": {show(values)}}}}}' if homes else ""
+            problems.append(Problem(section=str(section), message=message, hint=hint))
             continue
         for key, value in values.items():
             written.append(Written(section=str(section), key=str(key), value=value, is_text=False))

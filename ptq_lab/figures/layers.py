@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from html import escape
-from itertools import takewhile
 from math import ceil
 
 import plotly.graph_objects as go
 
 from ptq_lab.figures import style
+from ptq_lab.report.names import telling_names
 from ptq_lab.report.tables import LayerRow, Report
 from ptq_lab.report.text import (
     format_bytes,
     format_decibel,
     format_percent,
     format_shape,
-    shorten,
     text_table,
 )
 
@@ -74,7 +73,7 @@ def draw_layers(report: Report) -> go.Figure:
     figure.update_layout(
         barmode="overlay",
         hovermode="closest",
-        xaxis=_layer_axis(report.layers),
+        xaxis=layer_axis(report.layers),
         yaxis={
             "domain": [0.56, 1],
             "title": {"text": "relative error"},
@@ -90,16 +89,17 @@ def layers_text(report: Report) -> str:
     """Return the errors of :func:`draw_layers` as bars of characters, for front ends that draw nothing."""
     top = max((row.relative_error or 0.0 for row in report.layers), default=0.0) or 1.0
     rows = []
-    for row in report.layers:
+    names = telling_names([row.node for row in report.layers])
+    for row, name in zip(report.layers, names, strict=True):
         bar = "#" * ceil(TEXT_BAR * (row.relative_error or 0.0) / top)
         fate = format_percent(row.relative_error) if row.quantized else "left in float"
-        rows.append((shorten(row.node), "-" if row.bits is None else str(row.bits), fate, bar))
+        rows.append((name, "-" if row.bits is None else str(row.bits), fate, bar))
     return text_table(("layer", "bits", "relative error", ""), rows, right=("bits", "relative error"))
 
 
 def describe_layer(row: LayerRow) -> str:
     """Return what there is to know about a layer as the lines of a hover box, escaped for plotly."""
-    sizes = f"{format_bytes(row.bytes_before)} -> {format_bytes(row.bytes_after)}"
+    sizes = _sizes(row)
     if row.quantized:
         fate = f"{row.bits} bits {row.granularity}, stored as {row.storage}"
         errors = f"relative error {format_percent(row.relative_error)}, SQNR {format_decibel(row.sqnr_db)} dB"
@@ -108,6 +108,10 @@ def describe_layer(row: LayerRow) -> str:
     head = f"{row.op_type} {format_shape(row.shape)}"
     lines = [escape(text) for text in (row.tensor, head, fate, sizes, errors) if text]
     return "<br>".join([f"<b>{escape(row.node)}</b>", *lines])
+
+
+def _sizes(row: LayerRow) -> str:
+    return f"{format_bytes(row.bytes_before)} -> {format_bytes(row.bytes_after)}"
 
 
 def _columns(rows: Sequence[tuple[int, LayerRow]]) -> dict[str, list[object]]:
@@ -156,7 +160,8 @@ def _before(rows: Sequence[tuple[int, LayerRow]]) -> go.Bar:
 
 def _after(rows: Sequence[tuple[int, LayerRow]], name: str, colour: str) -> go.Bar:
     return go.Bar(
-        **_columns(rows),
+        x=[i for i, _ in rows],
+        hovertext=[f"<b>{escape(row.node)}</b><br>{_sizes(row)}" for _, row in rows],
         y=[row.bytes_after for _, row in rows],
         name=name,
         marker={"color": colour},
@@ -166,22 +171,15 @@ def _after(rows: Sequence[tuple[int, LayerRow]], name: str, colour: str) -> go.B
     )
 
 
-def _layer_axis(layers: Sequence[LayerRow]) -> dict[str, object]:
+def layer_axis(layers: Sequence[LayerRow]) -> dict[str, object]:
+    """Return the axis that names layers where they are few, and numbers them where they are many."""
     axis: dict[str, object] = {"anchor": "y2", "range": [-0.6, max(1, len(layers)) - 0.4], "showgrid": False}
     if len(layers) > NAMED_LAYERS:
         return axis | {"title": {"text": "layer"}, "tickformat": "d"}
-    names = [escape(shorten(name, TICK_WIDTH)) for name in _telling_parts(layers)]
+    names = [escape(name) for name in telling_names([row.node for row in layers], TICK_WIDTH)]
     return axis | {
         "tickmode": "array",
         "tickvals": list(range(len(layers))),
         "ticktext": names,
         "tickangle": -40,
     }
-
-
-def _telling_parts(layers: Sequence[LayerRow]) -> list[str]:
-    """Return node names without the folders that all share, and without an end that repeats the operator."""
-    parts = [row.node.removesuffix(f"/{row.op_type}").split("/") for row in layers]
-    columns = zip(*(part[:-1] for part in parts), strict=False)
-    shared = sum(1 for _ in takewhile(lambda column: len(set(column)) == 1, columns))
-    return ["/".join(part[shared:]) for part in parts]

@@ -2,28 +2,50 @@
 
 from __future__ import annotations
 
-import os
-from contextlib import suppress
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from html import unescape
 from pathlib import Path
+from typing import Any
 
 import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
 from ptq_lab import __version__
-from ptq_lab.errors import OutputError
+from ptq_lab.figures import activations, bits, channels, confusion, depth, errors, tables, weights
+from ptq_lab.figures.causes import view_causes
+from ptq_lab.figures.harms import view_harm
 from ptq_lab.figures.layers import draw_layers
+from ptq_lab.figures.panels import Panel, StillPanel, still_panels
 from ptq_lab.figures.ranges import draw_ranges
 from ptq_lab.figures.sizes import draw_sizes, size_parts
-from ptq_lab.figures.tables import render, view_report
+from ptq_lab.report.depth_text import PAIR_HEADERS
+from ptq_lab.report.files import replacing
+from ptq_lab.report.harm import layer_errors_of, worst_activations, worst_weights
 from ptq_lab.report.tables import Report
+
+FIRST = 6
+"""Small pictures of one kind that are seen at once; the others are folded."""
+
+Pictures = tuple[str, Sequence[tuple[str, str]], Sequence[StillPanel], Sequence[StillPanel]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drawn:
+    """A figure: its number and title on the page, its JSON, and the picture that stands there without scripts."""
+
+    number: int
+    title: str
+    json: str
+    still: str
 
 
 def write_page(report: Report, path: str | Path) -> Path:
     """Write tables and figures as one self-contained HTML file of about 5 MB.
 
-    plotly's script is inside, once, and accounts for nearly all of the size. Every number of a figure also
-    stands in a table, so the page says the same where scripts are off. The file appears under its name only
-    when it is complete.
+    plotly's script is inside, once, and accounts for nearly all of the size. Every figure has a still picture that
+    stands in its place where scripts are off. The file appears under its name only when it is complete.
 
     Parameters
     ----------
@@ -54,18 +76,115 @@ def write_page(report: Report, path: str | Path) -> Path:
     'report.html'
     """
     path = Path(path)
-    draws = (draw_layers, draw_ranges, draw_sizes) if report.activations else (draw_layers, draw_sizes)
-    figures = [_script_data(draw(report)) for draw in draws]
-    page = render(
+    page = tables.render(
         "page",
-        view=view_report(report),
+        titles=sections(report),
+        view=tables.view_report(report),
+        causes=view_causes(report.explanation) if report.explanation is not None else None,
+        predictions=report.predictions,
+        harm=view_harm(report),
         parts=size_parts(report),
-        figures=figures,
+        pair_headers=PAIR_HEADERS,
+        pairs=report.pairs,
+        figures=_figures(report),
+        distributions=_distributions(report),
+        channels=_channels(report),
+        config=_config(report.manifest),
+        record=_record(report.manifest),
+        record_json=_record_json(report.manifest),
         plotly_js=get_plotlyjs(),
         version=__version__,
     )
-    _write_whole(path, page)
+    with replacing(path, what="the report") as stream:
+        stream.write(page)
     return path
+
+
+def sections(report: Report) -> dict[str, str]:
+    """Return anchor and title of every section that the page of a report has, in order."""
+    there: dict[str, tuple[str, object]] = {
+        "summary": ("Summary", True),
+        "performance": ("Performance", report.performance),
+        "diagnosis": ("Diagnosis", True),
+        "predictions": ("Predictions", report.predictions),
+        "layers": ("Layers", report.layers),
+        "depth": ("Error along depth", layer_errors_of(report)),
+        "distributions": ("Distributions", report.weights or any(row.histogram for row in report.activations)),
+        "ranges": ("Ranges", report.activations or report.products or report.weights),
+        "sizes": ("Sizes", True),
+        "outputs": ("Outputs", report.outputs),
+        "pairs": ("Pairs of layers", report.pairs),
+        "configuration": ("Configuration", _config(report.manifest)),
+        "manifest": ("Manifest", report.manifest),
+    }
+    return {anchor: title for anchor, (title, content) in there.items() if content}
+
+
+def _figures(report: Report) -> dict[str, Drawn]:
+    """Draw what the page shows, by name."""
+    found, seen = layer_errors_of(report), report.predictions
+    widths = {row.bits for row in report.layers if row.quantized}
+    wanted: list[tuple[str, object, Callable[[Any], go.Figure], Callable[[Any], str]]] = []
+    if seen is not None:
+        wanted.append(("confusion", seen, confusion.draw_confusion, confusion.confusion_html))
+    if report.layers:
+        wanted.append(("layers", report, draw_layers, tables.layers_html))
+    if found is not None:
+        wanted.append(("depth", found, depth.draw_depth, depth.depth_html))
+        wanted.append(("errors", found, errors.draw_errors, errors.errors_html))
+    if report.activations:
+        wanted.append(("ranges", report, draw_ranges, tables.ranges_html))
+    wanted.append(("sizes", report, draw_sizes, lambda _: ""))  # the table above it says the same
+    if len(widths) > 1:
+        wanted.append(("bits", report, bits.draw_bits, bits.bits_html))
+    return {name: _drawn(number, draw(data), still(data)) for number, (name, data, draw, still) in enumerate(wanted, 1)}
+
+
+def _drawn(number: int, figure: go.Figure, still: str) -> Drawn:
+    """Take the title out of a figure: the page sets it, where it can wrap."""
+    title = unescape(figure.layout.title.text)
+    figure.update_layout(title=None, margin={"t": 40})
+    return Drawn(number=number, title=title, json=_script_data(figure), still=_bare(still))
+
+
+def _distributions(report: Report) -> list[Pictures]:
+    spread = weights.weight_panels(worst_weights(report))
+    seen = activations.activation_panels(worst_activations(report))
+    return _folded([(weights.TITLE, weights.LEGEND, spread), (activations.TITLE, activations.LEGEND, seen)])
+
+
+def _channels(report: Report) -> list[Pictures]:
+    return _folded([(channels.TITLE, channels.LEGEND, channels.channel_panels(worst_weights(report)))])
+
+
+def _folded(kinds: Sequence[tuple[str, Sequence[tuple[str, str]], Sequence[Panel]]]) -> list[Pictures]:
+    return [
+        (title, legend, still_panels(panels[:FIRST]), still_panels(panels[FIRST:]))
+        for title, legend, panels in kinds
+        if panels
+    ]
+
+
+def _config(manifest: Mapping[str, Any]) -> str:
+    return str(manifest.get("config", {}).get("text", "")).strip()
+
+
+def _record(manifest: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return what identifies a run, in words."""
+    if not manifest:
+        return []
+    rows = [
+        (f"{name} {manifest[name]['name']}", f"SHA-256 {manifest[name]['sha256']}") for name in ("model", "quantized")
+    ]
+    samples, versions = manifest["samples"], manifest["versions"]
+    rows.append((f"samples: {samples['origin']}", f"SHA-256 {samples['sha256']}"))
+    rows.append(("configuration", f"SHA-256 {manifest['config']['sha256']}"))
+    rows.append(("versions", ", ".join(f"{name} {number}" for name, number in versions.items())))
+    return rows
+
+
+def _record_json(manifest: Mapping[str, Any]) -> str:
+    return json.dumps({name: value for name, value in manifest.items() if name != "plan"}, indent=2)
 
 
 def _script_data(figure: go.Figure) -> str:
@@ -73,14 +192,7 @@ def _script_data(figure: go.Figure) -> str:
     return str(figure.to_json()).replace("<", "\\u003c")
 
 
-def _write_whole(path: Path, page: str) -> None:
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
-    try:
-        unfinished.write_text(page, encoding="utf-8")
-        unfinished.replace(path)
-    except OSError as fault:
-        why = fault.strerror or str(fault)
-        raise OutputError(f"{path}: the report cannot be written ({why})", path=path) from fault
-    finally:
-        with suppress(OSError):  # nothing is left under this name after a success
-            unfinished.unlink()
+def _bare(html: str) -> str:
+    """Return a piece of HTML without its style sheet, which the page has already."""
+    start, end = html.find("<style>"), html.find("</style>")
+    return html if start < 0 else html[:start] + html[end + len("</style>") :]

@@ -8,8 +8,9 @@ from html import escape
 import plotly.graph_objects as go
 
 from ptq_lab.figures import style
+from ptq_lab.report.names import telling_names
 from ptq_lab.report.tables import ActivationRow, Report
-from ptq_lab.report.text import format_percent, shorten, text_table
+from ptq_lab.report.text import format_percent, text_table
 
 NAMED_TENSORS = 24
 TICK_WIDTH = 18
@@ -47,8 +48,10 @@ def draw_ranges(report: Report) -> go.Figure:
     rows = report.activations
     figure = style.new_figure("Range of every activation tensor, in the order of the graph", height=330)
     if rows:
-        figure.add_trace(_bars(rows, "range of the codes", style.CODES, RANGE_WIDTH, [(r.low, r.high) for r in rows]))
-        figure.add_trace(_bars(rows, "seen in calibration", style.FLOAT, SEEN_WIDTH, [_seen(r) for r in rows]))
+        spans, words = [(row.low, row.high) for row in rows], [describe_activation(row) for row in rows]
+        figure.add_trace(_bars("range of the codes", style.CODES, RANGE_WIDTH, spans, words))
+        seen = [_seen(row) for row in rows]
+        figure.add_trace(_bars("seen in calibration", style.FLOAT, SEEN_WIDTH, seen, [_words(*ends) for ends in seen]))
     figure.update_layout(
         barmode="overlay",
         hovermode="closest",
@@ -61,15 +64,17 @@ def draw_ranges(report: Report) -> go.Figure:
 def ranges_text(report: Report) -> str:
     """Return the bars of :func:`draw_ranges` as characters: ``#`` is the range of the codes, ``-`` was seen beyond."""
     low, high = value_span(report.activations)
+    names = telling_names([row.tensor for row in report.activations])
     rows = [
-        (shorten(row.tensor), f"{row.low:.4g}", f"{row.high:.4g}", _bar(row, low, high)) for row in report.activations
+        (name, f"{row.low:.4g}", f"{row.high:.4g}", _bar(row, low, high))
+        for row, name in zip(report.activations, names, strict=True)
     ]
     return text_table(("activation", "low", "high", ""), rows, right=("low", "high"))
 
 
 def describe_activation(row: ActivationRow) -> str:
     """Return what there is to know about an activation tensor as the lines of a hover box, escaped for plotly."""
-    seen = "" if row.observed_low is None else f"seen: {row.observed_low:.4g} to {row.observed_high:.4g}"
+    seen = "" if row.observed_low is None else _words(*_seen(row))
     cut = "" if row.clip_share is None else f"cut off: {format_percent(row.clip_share)} of the values"
     grid = f"{row.dtype}, scale {row.scale:.4g}, zero point {row.zero_point}"
     lines = (f"{row.method}: {row.low:.4g} to {row.high:.4g}", seen, cut, grid)
@@ -88,17 +93,19 @@ def _seen(row: ActivationRow) -> tuple[float, float]:
     return row.observed_low, row.observed_high
 
 
-def _bars(
-    rows: Sequence[ActivationRow], name: str, colour: str, width: float, ends: Sequence[tuple[float, float]]
-) -> go.Bar:
+def _words(low: float, high: float) -> str:
+    return f"seen: {low:.4g} to {high:.4g}"
+
+
+def _bars(name: str, colour: str, width: float, ends: Sequence[tuple[float, float]], words: Sequence[str]) -> go.Bar:
     return go.Bar(
-        x=list(range(len(rows))),
+        x=list(range(len(ends))),
         y=[high - low for low, high in ends],
         base=[low for low, _ in ends],
         name=name,
         marker={"color": colour},
         width=width,
-        hovertext=[describe_activation(row) for row in rows],
+        hovertext=words,
         hoverinfo="text",
     )
 
@@ -107,7 +114,7 @@ def _tensor_axis(rows: Sequence[ActivationRow]) -> dict[str, object]:
     axis: dict[str, object] = {"range": [-0.6, max(1, len(rows)) - 0.4], "showgrid": False}
     if len(rows) > NAMED_TENSORS:
         return axis | {"title": {"text": "activation tensor"}, "tickformat": "d"}
-    names = [escape(shorten(row.tensor, TICK_WIDTH)) for row in rows]
+    names = [escape(name) for name in telling_names([row.tensor for row in rows], TICK_WIDTH)]
     return axis | {"tickmode": "array", "tickvals": list(range(len(rows))), "ticktext": names, "tickangle": -40}
 
 

@@ -19,6 +19,18 @@ GRID = "rgba(121,121,121,0.22)"
 CLEAR = "rgba(0,0,0,0)"
 
 
+def pale(colour: str) -> str:
+    """Return a colour that lets the page through.
+
+    Examples
+    --------
+    >>> pale("#2f7fc1")
+    'rgba(47,127,193,0.35)'
+    """
+    red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
+    return f"rgba({red},{green},{blue},0.35)"
+
+
 def new_figure(title: str, *, height: int) -> go.Figure:
     """Return an empty figure in the look of this room.
 

@@ -13,6 +13,7 @@ from math import isnan, log10
 from typing import TYPE_CHECKING, Any
 
 import jinja2
+from markupsafe import Markup, escape
 
 from ptq_lab.figures import style
 from ptq_lab.figures.outlines import view_outline
@@ -148,10 +149,24 @@ def environment() -> jinja2.Environment:
     made.filters |= {"bytes": text.format_bytes, "shape": text.format_shape, "decibel": text.format_decibel}
     made.filters |= {"shorten": text.shorten, "percent": text.format_percent}
     made.globals["colours"] = {"CODES": style.CODES, "FLOAT": style.FLOAT, "INK": style.INK}
+    made.filters["breakable"] = _breakable
+    made.globals["tint"] = _tint
     made.globals["performance_headers"] = dynamic_text.DOCUMENT_HEADERS
     made.globals["lowest"] = dynamic_text.LOWEST
-    made.globals["css"] = loader.get_source(made, "style.css")[0]
+    for name, file in (("css", "style.css"), ("more_css", "panels.css")):
+        made.globals[name] = loader.get_source(made, file)[0]
     return made
+
+
+def _breakable(name: str) -> Markup:
+    """Return a name whose lines may end behind a slash; nothing is added that a copy would hold."""
+    return Markup("/<wbr>").join(map(escape, name.split("/")))
+
+
+def _tint(share: float, same: bool) -> str:
+    """Return the colour of a cell of a confusion matrix: the more samples, the stronger."""
+    red, green, blue = (int((style.CODES if same else style.FLOAT)[i : i + 2], 16) for i in (1, 3, 5))
+    return f"rgba({red},{green},{blue},{0.12 + 0.38 * share:.2f})"
 
 
 def view_report(report: Report, written_to: str = "") -> ReportView:

@@ -142,6 +142,12 @@ def count_kernels(optimized: Model, plan: QuantPlan) -> KernelReport:
     return KernelReport(layers=kernels, unasked=tuple(unasked))
 
 
+def count_layers(optimized: Model) -> tuple[int, int]:
+    """Return how many layers of a model that onnxruntime has optimized are integer kernels, and how many there are."""
+    integer = sum(node.op_type in INTEGER_KERNELS for node in optimized.graph)
+    return integer, integer + sum(node.op_type in FLOAT_KERNELS for node in optimized.graph)
+
+
 def original_name(node: ir.Node) -> str:
     """Return a node's name without what onnxruntime adds to it.
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import onnx
@@ -19,6 +20,7 @@ from ptq_lab.graph.lazy import LARGE_FILE, read_without_weights
 from ptq_lab.graph.tensors import TensorSpec
 
 _SINGLE_FILE_LIMIT = 1_900_000_000  # protobuf ends at 2 GiB
+_SHOWN = 60  # characters of what is no path
 _NOTHING = np.empty(0, np.uint8)
 _FLOATS = {ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16}
 
@@ -157,6 +159,7 @@ def load_model(source: str | os.PathLike[str] | onnx.ModelProto | Model) -> Mode
         ir.external_data.set_base_dir(model.graph, path.parent)
     _check_external(model, label)
     _check_sources(model, label)
+    _put_in_order(model, label)
     _drop_default_inputs(model)
     for imports in (model.opset_imports, *(function.opset_imports for function in model.functions.values())):
         if "ai.onnx" in imports:  # the same domain, spelled out
@@ -244,11 +247,21 @@ def shape_of(tensor: ir.TensorProtocol) -> tuple[int, ...]:
     return tuple(int(size) for size in tensor.shape.numpy())
 
 
-def name_nodes(graph: ir.Graph) -> None:
+class Named(Protocol):
+    """A node, as far as its name goes."""
+
+    name: str | None
+
+    @property
+    def op_type(self) -> str: ...  # noqa: D102
+
+
+def name_nodes(nodes: Iterable[Named]) -> None:
     """Give every unnamed or twice-named node of a graph a stable name: its operator and its index."""
-    taken = {node.name for node in graph}  # a name that was given is never given to another node
+    nodes = list(nodes)
+    taken = {node.name for node in nodes}  # a name that was given is never given to another node
     seen: set[str] = set()
-    for index, node in enumerate(graph):
+    for index, node in enumerate(nodes):
         if not node.name or node.name in seen:
             node.name = f"{node.op_type}_{index}"
             while node.name in taken:
@@ -272,7 +285,11 @@ def _spec(value: ir.Value) -> TensorSpec:
 
 def _read(path: Path) -> tuple[onnx.ModelProto, Mapping[str, ir.LazyTensor]]:
     """Return a model, and those of its weights that were left in the file."""
-    if not path.exists():
+    try:
+        there = path.exists()
+    except (OSError, ValueError):  # far too long, or a NUL byte inside
+        raise ModelError(f"{str(path)[:_SHOWN]}...: is no path, of {len(str(path))} characters") from None
+    if not there:
         raise ModelError(f"{path}: no such file")
     if path.is_dir():
         raise ModelError(f"{path}: is a folder, and a model is a file; did you mean a .onnx file in it?")
@@ -332,6 +349,22 @@ def _check_sources(model: ir.Model, label: str) -> None:
                     f"{value.name}, which nothing gives)",
                     node=node.name or "",
                 )
+
+
+def _put_in_order(model: ir.Model, label: str) -> None:
+    """Sort nodes that stand before what they read: converters append Casts at the end, and onnxruntime allows it."""
+    seen: set[ir.Node] = set()
+    for node in model.graph:
+        makers = (value.producer() for value in node.inputs if value is not None)
+        if any(maker is not None and maker.graph is model.graph and maker not in seen for maker in makers):
+            try:
+                model.graph.sort()
+            except ValueError as error:
+                raise ModelError(
+                    f"{label}: the graph is damaged ({_first_line(error)})", node=node.name or ""
+                ) from error
+            return
+        seen.add(node)
 
 
 def _drop_default_inputs(model: ir.Model) -> None:

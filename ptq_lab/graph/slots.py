@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
@@ -72,29 +73,54 @@ def open_slots(model: Model, tensors: Sequence[str], *, as_inputs: bool) -> Slot
         slot = _open(graph, holders[name], name, fed=name in fed)
         if name in switched:
             switches[name] = _switch(graph, slot, names)
-    source = bytes(ir.to_proto(copy.ir_model).SerializeToString(deterministic=True))
-    return Slots(source=source, loaded=frozenset(tensors) - fed, fed=fed, switches=switches)
+    return Slots(source=model_bytes(copy), loaded=frozenset(tensors) - fed, fed=fed, switches=switches)
+
+
+def model_bytes(model: Model) -> bytes:
+    """Return a model as a file whose empty slots stay empty."""
+    return bytes(ir.to_proto(model.ir_model).SerializeToString(deterministic=True))
+
+
+def empty_tensor(name: str, dtype: ir.DataType, shape: Sequence[int]) -> ir.ExternalTensor:
+    """Return a tensor that claims to be in another file."""
+    size = math.prod(shape) * dtype.itemsize
+    return ir.ExternalTensor(NOWHERE, 0, int(size), dtype, shape=ir.Shape(shape), name=name, base_dir="")
+
+
+def empty_slot(graph: ir.Graph, holder: ir.Value, name: str) -> ir.Value:
+    """Let an initializer that claims to be in another file take a constant's place, name, and position."""
+    tensor = constant(holder)
+    assert tensor is not None  # constants() returns nothing else
+    empty = empty_tensor(name, tensor.dtype, shape_of(tensor))
+    if holder.producer() is None:
+        holder.const_value = empty
+        return holder
+    slot = _replaced(graph, holder, name)
+    slot.const_value = empty
+    graph.register_initializer(slot)
+    return slot
 
 
 def _open(graph: ir.Graph, holder: ir.Value, name: str, *, fed: bool) -> ir.Value:
     """Put an empty slot in the place of a constant."""
+    if not fed:
+        return empty_slot(graph, holder, name)
+    slot = _replaced(graph, holder, name)
+    graph.inputs.append(slot)
+    return slot
+
+
+def _replaced(graph: ir.Graph, holder: ir.Value, name: str) -> ir.Value:
+    """Put a value without a source in the place of a constant."""
     tensor = constant(holder)
     assert tensor is not None  # constants() returns nothing else
-    shape = ir.Shape(shape_of(tensor))
-    slot = ir.Value(name=name, type=ir.TensorType(tensor.dtype), shape=shape)
+    slot = ir.Value(name=name, type=ir.TensorType(tensor.dtype), shape=ir.Shape(shape_of(tensor)))
     producer = holder.producer()
     holder.replace_all_uses_with(slot, replace_graph_outputs=True)
     if producer is None:
         del graph.initializers[name]
     else:
         graph.remove(producer, safe=True)
-    if fed:
-        graph.inputs.append(slot)
-    else:
-        slot.const_value = ir.ExternalTensor(
-            NOWHERE, 0, tensor.nbytes, tensor.dtype, shape=shape, name=name, base_dir=""
-        )
-        graph.register_initializer(slot)
     return slot
 
 

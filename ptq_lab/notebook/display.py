@@ -10,17 +10,24 @@ removed when it unloads.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import Field, fields, replace
+from html import escape
 from typing import TYPE_CHECKING, Any
 
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.display import publish_display_data
 
 from ptq_lab.errors import Problem
+from ptq_lab.figures.causes import explanation_html
+from ptq_lab.figures.confusion import confusion_html, confusion_text, draw_confusion
+from ptq_lab.figures.depth import depth_html, depth_text, draw_depth
+from ptq_lab.figures.errors import draw_errors, errors_html, errors_text
 from ptq_lab.figures.front import draw_front, front_html, front_text
 from ptq_lab.figures.layers import draw_layers, layers_text
 from ptq_lab.figures.ranges import draw_ranges, ranges_text
+from ptq_lab.figures.side_by_side import side_by_side_html
 from ptq_lab.figures.sizes import draw_sizes, sizes_text
 from ptq_lab.figures.tables import (
     facts_html,
@@ -34,8 +41,12 @@ from ptq_lab.figures.tables import (
     widths_html,
 )
 from ptq_lab.figures.thresholds import Counts, draw_threshold, threshold_text
-from ptq_lab.report.tables import Report
-from ptq_lab.report.text import render_text
+from ptq_lab.notebook.displayed import remember
+from ptq_lab.report.findings import Explanation, explanation_text
+from ptq_lab.report.harm import layer_errors_of
+from ptq_lab.report.side_by_side import SideBySide, side_by_side_text
+from ptq_lab.report.tables import ActivationRow, LayerRow, ProductRow, Report, Table
+from ptq_lab.report.text import brief, left_float, render_text
 from ptq_lab.report.widths import FrontData, widths_text
 
 if TYPE_CHECKING:
@@ -51,19 +62,33 @@ TEXT_LAYERS = 40
 
 def report_bundle(report: Report, *, written_to: str = "") -> Bundle:
     """Return summary and tables of a report by mime type: ``text/plain`` and script-free ``text/html``."""
+    causes = "" if report.explanation is None else explanation_html(report.explanation, pictures=False)
     return {
         "text/plain": render_text(report, written_to=written_to, max_layers=TEXT_LAYERS),
-        "text/html": report_html(report, written_to=written_to),
+        "text/html": report_html(report, written_to=written_to) + causes,
     }
+
+
+def explanation_bundle(found: Explanation) -> Bundle:
+    """Return a diagnosis by mime type: causes, errors along the depth, and the most harmful layers."""
+    return {"text/plain": explanation_text(found), "text/html": explanation_html(found)}
 
 
 def figure_bundles(report: Report) -> tuple[Bundle, ...]:
     """Return each figure of a report by mime type: plotly for front ends that draw, twins for all others."""
     layers = _figure_bundle(draw_layers(report), layers_html(report), layers_text(report))
     sizes = _figure_bundle(draw_sizes(report), sizes_html(report), sizes_text(report))
-    if not report.activations:
-        return layers, sizes
-    return layers, _figure_bundle(draw_ranges(report), ranges_html(report), ranges_text(report)), sizes
+    bundles = [layers]
+    if report.activations:
+        bundles.append(_figure_bundle(draw_ranges(report), ranges_html(report), ranges_text(report)))
+    found = layer_errors_of(report)
+    if found is not None:
+        bundles.append(_figure_bundle(draw_depth(found), depth_html(found), depth_text(found)))
+        bundles.append(_figure_bundle(draw_errors(found), errors_html(found), errors_text(found)))
+    if report.predictions is not None:
+        seen = report.predictions
+        bundles.append(_figure_bundle(draw_confusion(seen), confusion_html(seen), confusion_text(seen)))
+    return (*bundles, sizes)
 
 
 def threshold_bundle(histogram: Counts, low: float, high: float, *, title: str = "") -> Bundle:
@@ -88,6 +113,11 @@ def explorer_bundle(explorer: MixedBitExplorer) -> Bundle:
 def result_bundle(result: QuantResult) -> Bundle:
     """Return what a finished run shows first."""
     return report_bundle(result.report, written_to=str(result.model_path))
+
+
+def side_by_side_bundle(runs: SideBySide) -> Bundle:
+    """Return several runs side by side by mime type."""
+    return {"text/plain": side_by_side_text(runs, max_layers=TEXT_LAYERS), "text/html": side_by_side_html(runs)}
 
 
 def plan_bundle(plan: QuantPlan) -> Bundle:
@@ -115,8 +145,21 @@ def problems_bundle(problems: Sequence[Problem]) -> Bundle:
     return {"text/plain": "\n".join(lines), "text/html": problems_html(title, lines)}
 
 
-def show_result(result: QuantResult, *, temporary: bool = False) -> None:
-    """Publish the remarks on the configuration, then the report without them, then its figures."""
+def show_result(
+    result: QuantResult, *, temporary: bool = False, level: str = "full", max_rows: int | None = None
+) -> None:
+    """Publish the remarks on the configuration, then the report without them, then its figures.
+
+    Parameters
+    ----------
+    result : QuantResult
+    temporary : bool
+        Its file is gone with it.
+    level : {"full", "short", "none"}
+        Everything; the summary without tables and figures; one line. Remarks are always shown.
+    max_rows : int, optional
+        Rows of each table at most.
+    """
     place = f"{result.model_path} (temporary; -o or .save(folder) keeps it)" if temporary else str(result.model_path)
     remarks = result.config.problems
     said = {str(problem) for problem in remarks}
@@ -125,7 +168,68 @@ def show_result(result: QuantResult, *, temporary: bool = False) -> None:
     report = replace(result.report, summary=rest)
     if remarks:
         show(problems_bundle(remarks))
-    show(report_bundle(report, written_to=place), *figure_bundles(report))
+    if level == "none":
+        show(line_bundle(brief(summary)))
+    elif level == "short":
+        show(report_bundle(_without_tables(report), written_to=place))
+    else:
+        shorter = cut(report, max_rows)
+        show(report_bundle(shorter, written_to=place), *figure_bundles(shorter))
+
+
+def code_bundle(text: str) -> Bundle:
+    """Return code to copy by mime type."""
+    return {"text/plain": text, "text/html": f"<pre>{escape(text)}</pre>"}
+
+
+def line_bundle(text: str) -> Bundle:
+    """Return one line of text by mime type."""
+    return {"text/plain": text, "text/html": f"<p>{escape(text)}</p>"}
+
+
+def _without_tables(report: Report) -> Report:
+    empty: dict[str, Any] = {field.name: type(value)(value.row_type) for field, value in _tables(report)}
+    # What stayed float is told by the summary, or else by the rows.
+    summary = replace(report.summary, left_float=left_float(report)) if not _complete(report) else report.summary
+    return replace(report, summary=summary, **empty)
+
+
+def _complete(report: Report) -> bool:
+    return not report.summary.left_float and all(row.quantized for row in report.layers)
+
+
+def cut(report: Report, max_rows: int | None) -> Report:
+    """Return a report whose tables have so many rows at most, the worst, with a note on those that had more.
+
+    A saved notebook stays small so, however many layers a model has.
+    """
+    long = [(field.name, value) for field, value in _tables(report) if max_rows is not None and len(value) > max_rows]
+    if not long:
+        return report
+    sizes = ", ".join(f"{name} {len(table)}" for name, table in long)
+    note = f"shown are the worst {max_rows} rows of each table ({sizes}); %config PTQLab.max_rows shows more"
+    summary = replace(report.summary, notes=(*report.summary.notes, note))
+    shorter: dict[str, Any] = {name: _worst(table, max_rows or 0) for name, table in long}
+    return replace(report, summary=summary, **shorter)
+
+
+def _worst(table: Table[Any], count: int) -> Table[Any]:
+    """Return the rows that matter most, in their own order: what stays float, then the largest errors."""
+    ranked = sorted(range(len(table)), key=lambda index: -_harm(table[index]))
+    return Table(table.row_type, (table[index] for index in sorted(ranked[:count])))
+
+
+def _harm(row: Any) -> float:
+    if isinstance(row, LayerRow):
+        return math.inf if row.relative_error is None else row.relative_error
+    if isinstance(row, ActivationRow):
+        return row.clip_share or 0.0
+    return -row.sqnr_db if isinstance(row, ProductRow) and row.sqnr_db is not None else 0.0
+
+
+def _tables(report: Report) -> list[tuple[Field[Any], Table[Any]]]:
+    found = ((field, getattr(report, field.name)) for field in fields(report))
+    return [(field, value) for field, value in found if isinstance(value, Table)]
 
 
 def show_plan(plan: QuantPlan, remarks: Sequence[Problem]) -> None:
@@ -138,7 +242,13 @@ def show_plan(plan: QuantPlan, remarks: Sequence[Problem]) -> None:
 def show(*bundles: Bundle) -> None:
     """Publish every bundle as one output of the running cell."""
     for bundle in bundles:
-        publish_display_data(bundle)
+        remember(bundle)
+        publish(bundle)
+
+
+def publish(bundle: Bundle) -> None:
+    """Publish a bundle without remembering it: the doctor does not speak of itself."""
+    publish_display_data(bundle)
 
 
 def install(shell: InteractiveShell) -> None:
@@ -170,18 +280,22 @@ def _bundles() -> dict[type, Callable[[Any], Bundle]]:
     from ptq_lab.result import QuantResult
 
     return {
+        Explanation: explanation_bundle,
         Report: report_bundle,
         QuantResult: result_bundle,
         QuantPlan: plan_bundle,
         Demo: demo_bundle,
         FrontData: front_bundle,
         MixedBitExplorer: explorer_bundle,
+        SideBySide: side_by_side_bundle,
     }
 
 
 def _html_printer(bundle_of: Callable[[Any], Bundle]) -> Callable[[Any], str]:
     def html(value: object) -> str:
-        return str(bundle_of(value)["text/html"])
+        bundle = bundle_of(value)
+        remember(bundle)
+        return str(bundle["text/html"])
 
     return html
 

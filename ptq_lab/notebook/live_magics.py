@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import shlex
 from argparse import Namespace
-from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,9 @@ from IPython.core.magic_arguments import argument, magic_arguments, parse_argstr
 
 from ptq_lab.config import TEMPLATES, template
 from ptq_lab.explorer import MixedBitExplorer, explore
-from ptq_lab.notebook.progress import ProgressBar, progress_line
+from ptq_lab.notebook.first_line import bare, model_of, require_values, value_of
+from ptq_lab.notebook.running import running
+from ptq_lab.notebook.settings import PTQLab
 
 FORM_USAGE = "%quantize_form [MODEL] [--template KIND | --config X] [--samples X] [--eval X] [-o OUT] [-r NAME]"
 EXPLORE_USAGE = "%quantize_explore MODEL [--samples X] [--config X] [-r NAME]"
@@ -27,6 +28,10 @@ EXPLORE_USAGE = "%quantize_explore MODEL [--samples X] [--config X] [-r NAME]"
 @magics_class
 class LiveMagics(Magics):
     """The line magics that open a live part."""
+
+    def __init__(self, shell: InteractiveShell, settings: PTQLab | None = None) -> None:
+        super().__init__(shell)
+        self.settings = settings or PTQLab()
 
     @magic_arguments()
     @argument("model", nargs="?", help="An .onnx file, or a variable that holds a model or a path.")
@@ -51,7 +56,7 @@ class LiveMagics(Magics):
         text = _text_of(self._resolve(options.config)) if options.config else text
         editor = ConfigEditor(
             text,
-            self._resolve(options.model),
+            None if options.model is None else model_of(options.model, self.ipython.user_ns),
             samples=self._resolve(options.samples),
             evaluate=self._resolve(options.evaluate),
             output=options.output,
@@ -75,12 +80,12 @@ class LiveMagics(Magics):
         options = self._parse(LiveMagics.quantize_explore, line, EXPLORE_USAGE)
         if options.model is None:
             raise UsageError(f"%quantize_explore: no model given; usage: {EXPLORE_USAGE}")
-        model = self._resolve(options.model)
-        if isinstance(model, MixedBitExplorer):
-            explorer = model
-        else:
-            config = self._resolve(options.config)
-            explorer = measured(self.ipython, model, config, samples=self._resolve(options.samples))
+        explorer = value_of(options.model, self.ipython.user_ns)
+        if not isinstance(explorer, MixedBitExplorer):
+            model = model_of(options.model, self.ipython.user_ns)
+            config, samples = self._resolve(options.config), self._resolve(options.samples)
+            with running(self.ipython, self.settings.verbosity) as progress:
+                explorer = explore(model, samples, config, progress=progress)
         self._keep(options, explorer)
         show_explorer(explorer)
 
@@ -91,15 +96,15 @@ class LiveMagics(Magics):
         return self.shell
 
     def _parse(self, magic: Any, line: str, usage: str) -> Namespace:
+        name = f"%{magic.__name__}"
+        require_values(line, self.ipython.user_ns)
         try:
             options: Namespace = parse_argstring(magic, line)
         except (UsageError, ValueError) as fault:  # ValueError: a quote that is not closed
-            raise UsageError(f"%{magic.__name__}: {fault}; usage: {usage}") from None
-        for name, value in vars(options).items():
-            if isinstance(value, str) and len(value) > 1 and value[0] == value[-1] and value[0] in "\"'":
-                setattr(options, name, value[1:-1])
+            raise UsageError(f"{name}: {fault}; usage: {usage}") from None
+        vars(options).update({key: bare(value) for key, value in vars(options).items() if isinstance(value, str)})
         if options.result and not options.result.isidentifier():
-            raise UsageError(f"%{magic.__name__} -r {options.result}: not the name of a variable; usage: {usage}")
+            raise UsageError(f"{name} -r {options.result}: not the name of a variable; usage: {usage}")
         return options
 
     def _keep(self, options: Namespace, value: Any) -> None:
@@ -108,22 +113,7 @@ class LiveMagics(Magics):
         self.ipython.displayhook.update_user_ns(value)
 
     def _resolve(self, name: str | None) -> Any:
-        """Return what the user's ``name`` or ``name.attribute`` holds; a file of this name wins."""
-        if name is None or Path(name).exists():
-            return name
-        head, *attributes = name.split(".")
-        if head not in self.ipython.user_ns:
-            return name
-        try:
-            return reduce(getattr, attributes, self.ipython.user_ns[head])
-        except AttributeError:
-            return name  # model.onnx, misspelt, beside a variable called model
-
-
-def measured(shell: InteractiveShell, model: Any, config: Any = None, **more: Any) -> MixedBitExplorer:
-    """Return an explorer, with a line of progress while it measures; ``more`` goes to :func:`ptq_lab.explore`."""
-    with ProgressBar(progress_line(shell)) as bar:
-        return explore(model, config=config, progress=bar, **more)
+        return None if name is None else value_of(name, self.ipython.user_ns)
 
 
 def show_explorer(explorer: MixedBitExplorer) -> None:

@@ -1,9 +1,10 @@
 """Arrays in, arrays out: the arithmetic of quantization, and the room one teaches from.
 
 Owns numpy and nothing else: no files, no names of tensors, no logging, no randomness of its own.
-Read it in this order: `affine` (the grid), `weights` (codes for a whole tensor, with its corrections),
-`packing` (k bits per code), `similarity` (what was lost); for activations `histogram` (what was seen), `ranges`
-(the range to quantize over), `kl` and `shrink` (how two of its methods find it).
+Read it in this order: `affine` (the grid), `weights` (codes for a whole tensor, with its corrections), `step` (one step
+for the tensor), `packing` (k bits per code), `entropy` (what a code is worth), `similarity` (what was lost); for
+activations `histogram` (what was seen), `ranges` (the range to quantize over), `kl` and `shrink` (how two of its
+methods find it).
 """
 
 from ptq_lab.numerics.affine import (
@@ -19,6 +20,7 @@ from ptq_lab.numerics.loss import weight_error
 from ptq_lab.numerics.packing import pack_bits, pack_lanes, split_width, unpack_bits, unpack_lanes
 from ptq_lab.numerics.ranges import METHODS, NEEDS, TensorStatistics, choose_range
 from ptq_lab.numerics.similarity import cosine, relative_error, sqnr_db
+from ptq_lab.numerics.step import find_step, quantize_step
 from ptq_lab.numerics.weights import QuantizedWeight, dequantize_weight, quantize_symmetric, quantize_weight
 
 __all__ = [
@@ -36,10 +38,12 @@ __all__ = [
     "count_values",
     "dequantize_array",
     "dequantize_weight",
+    "find_step",
     "kl_threshold",
     "pack_bits",
     "pack_lanes",
     "quantize_array",
+    "quantize_step",
     "quantize_symmetric",
     "quantize_weight",
     "relative_error",

@@ -107,17 +107,22 @@ def _chunks(rows: int, eighth: int, size: int) -> Iterator[tuple[slice, slice]]:
             yield slice(row, row + height), slice(start, start + span)
 
 
-def unpack_lanes(parts: Parts, bits: int, count: int) -> NDArray[np.int16]:
-    """Return the codes that :func:`pack_lanes` packed; shape (rows, count)."""
+def unpack_lanes(parts: Parts, bits: int, count: int) -> NDArray[np.int8 | np.int16]:
+    """Return the codes that :func:`pack_lanes` packed, int8 up to 8 bits; shape (rows, count)."""
     rows = parts[0].shape[0]
-    total = np.zeros((rows, padded_length(count)), np.int32)
+    unsigned = np.dtype(np.uint8 if bits <= 8 else np.uint16)
+    total = np.zeros((rows, padded_length(count)), unsigned)
     below = bits
     for width, part in zip(split_width(bits), parts, strict=True):
         below -= width
-        lanes = [(part.astype(np.int32) >> (lane * width)) & ((1 << width) - 1) for lane in range(8 // width)]
-        total |= np.concatenate(lanes, axis=1) << below
-    sign = 1 << (bits - 1)
-    return ((total[:, :count] ^ sign) - sign).astype(np.int16)
+        lanes = total.reshape(rows, 8 // width, -1)
+        for lane in range(8 // width):
+            field = (part >> np.uint8(lane * width)) & np.uint8((1 << width) - 1)
+            lanes[:, lane] |= field.astype(unsigned, copy=False) << unsigned.type(below)
+    sign = unsigned.type(1 << (bits - 1))
+    np.bitwise_xor(total, sign, out=total)
+    np.subtract(total, sign, out=total)  # right modulo a power of two
+    return total[:, :count].view(np.int8 if bits <= 8 else np.int16)
 
 
 def pack_bits(codes: NDArray[np.integer[Any]], bits: int) -> NDArray[np.uint8]:

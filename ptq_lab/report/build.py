@@ -19,9 +19,11 @@ from ptq_lab.plan import QuantPlan, TensorPlan
 from ptq_lab.report.activations import activation_rows
 from ptq_lab.report.compare import Measured
 from ptq_lab.report.execution import Execution
+from ptq_lab.report.findings import Explanation
 from ptq_lab.report.rows import PerformanceRow, ProductRow
 from ptq_lab.report.tables import ActivationRow, LayerRow, OutputRow, Preview, Report, Summary, Table
 from ptq_lab.report.text import format_bytes
+from ptq_lab.report.weight_outlines import outline_weights
 from ptq_lab.route import Quantized
 
 
@@ -32,6 +34,15 @@ class Options(Protocol):
     def quant_type(self) -> str | None: ...  # noqa: D102
     @property
     def bit_num(self) -> int: ...  # noqa: D102
+
+
+class Shipped(Protocol):
+    """A quantized model and the bytes of its file."""
+
+    @property
+    def model(self) -> Model: ...  # noqa: D102
+    @property
+    def size(self) -> int: ...  # noqa: D102
 
 
 class Costs(Protocol):
@@ -69,7 +80,7 @@ class Integers:
 
 def build_report(
     original: Model,
-    quantized: Model,
+    quantized: Shipped,
     done: Quantized,
     measured: Measured,
     options: Options,
@@ -79,12 +90,15 @@ def build_report(
     integers: Integers | None = None,
     performance: Costs | None = None,
     products: Sequence[ProductRow] = (),
+    explanation: Explanation | None = None,
+    record: Mapping[str, Any] | None = None,
 ) -> Report:
     """Put everything known about a finished run into tables.
 
     Parameters
     ----------
-    original, quantized : Model
+    original : Model
+    quantized : Shipped
     done : Quantized
     measured : Measured
     options : Options
@@ -98,6 +112,10 @@ def build_report(
         What the model costs to run beside others.
     products : sequence of ProductRow
         Activations that are quantized at run time.
+    explanation : Explanation, optional
+        What causes the error, if that was looked into.
+    record : mapping, optional
+        The manifest.
     """
     plan = done.plan
     rows = layer_rows(plan, done.prepared.weight)
@@ -120,9 +138,9 @@ def build_report(
         metric_after=measured.after,
         left_float=left_float(plan),
         notes=tuple(notes),
-        opset=quantized.opset,
-        ir_version=quantized.ir_model.ir_version,
-        onnxruntime_required=required_onnxruntime(plan, quantized.opset),
+        opset=quantized.model.opset,
+        ir_version=quantized.model.ir_model.ir_version,
+        onnxruntime_required=required_onnxruntime(plan, quantized.model.opset),
         seconds=seconds,
         activations=len(plan.activations),
         device=done.device.get("target_device", ""),
@@ -144,6 +162,10 @@ def build_report(
         integers.preview if integers is not None else None,
         performance.rows if performance is not None else Table(PerformanceRow),
         Table(ProductRow, products),
+        weights=outline_weights(plan, done.prepared.weight),
+        predictions=measured.predictions,
+        explanation=explanation,
+        manifest=record or {},
     )
 
 
@@ -252,11 +274,14 @@ def _quantized_row(entry: TensorPlan, values: NDArray[np.float32]) -> LayerRow:
         shape=entry.shape,
         bits=entry.bits,
         granularity=entry.granularity,
-        storage=entry.storage,
+        storage=entry.stored_as,
         bytes_before=entry.bytes_before,
         bytes_after=entry.bytes_after,
         relative_error=error,
         sqnr_db=-20.0 * math.log10(error) if error else math.inf,
+        step=entry.coding.step if entry.coding is not None else None,
+        levels=entry.coding.levels if entry.coding is not None else None,
+        entropy=entry.coding.entropy if entry.coding is not None else None,
     )
 
 

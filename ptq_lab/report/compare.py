@@ -14,15 +14,18 @@ from ptq_lab.graph import Model
 from ptq_lab.numerics import cosine, sqnr_db
 from ptq_lab.numerics.similarity import dot
 from ptq_lab.progress import Progress, Step, silent
+from ptq_lab.report.predictions import Answers, Predictions
 from ptq_lab.report.tables import OutputRow, Table
 from ptq_lab.runtime import CPU, Feeds, Sessions, open_session, run_session
 
 
 class Inputs(Protocol):
-    """What models are compared on: re-iterable, of known length, with a name for reports."""
+    """What models are compared on: re-iterable, of known length, with a name for reports, made up or real."""
 
     @property
     def origin(self) -> str: ...  # noqa: D102
+    @property
+    def random(self) -> bool: ...  # noqa: D102
     def __len__(self) -> int: ...
     def __iter__(self) -> Iterator[Feeds]: ...
 
@@ -32,18 +35,36 @@ class Judge(Protocol):
 
     @property
     def name(self) -> str: ...  # noqa: D102
-    def score(self, session: Any) -> float: ...  # noqa: D102
+    def judge(self, session: Any) -> Judged: ...  # noqa: D102
+
+
+class Judged(Protocol):
+    """A score, and what it is made of where that is known: answers, and what is right."""
+
+    @property
+    def score(self) -> float: ...  # noqa: D102
+    @property
+    def output(self) -> str: ...  # noqa: D102
+    @property
+    def classes(self) -> int: ...  # noqa: D102
+    @property
+    def answers(self) -> tuple[int, ...]: ...  # noqa: D102
+    @property
+    def labels(self) -> tuple[int, ...]: ...  # noqa: D102
+    @property
+    def origin(self) -> str: ...  # noqa: D102
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measured:
-    """How the quantized model does: its outputs against the original's, and the task metric of both."""
+    """How the quantized model does: its outputs against the original's, and the task metric and answers of both."""
 
     outputs: Table[OutputRow]
     compared_on: str
     metric: str = ""
     before: float | None = None
     after: float | None = None
+    predictions: Predictions | None = None
 
 
 def measure(
@@ -57,15 +78,37 @@ def measure(
     progress: Progress = silent,
 ) -> Measured:
     """Run both models on every sample, and the metric on both if there is one."""
-    sessions = sessions or Sessions(providers)
-    outputs = compare_outputs(sessions(original), sessions(quantized), samples, progress=progress)
+    sessions, answers = sessions or Sessions(providers), Answers()
+    outputs = compare_outputs(sessions(original), sessions(quantized), samples, answers=answers, progress=progress)
+    seen = None if samples.random else answers.found(samples.origin)  # of noise there is no right class
     if metric is None:
-        return Measured(outputs=outputs, compared_on=samples.origin)
-    scores = []
+        return Measured(outputs=outputs, compared_on=samples.origin, predictions=seen)
+    judged = []
     for index, model in enumerate((original, quantized)):
         progress(Step("evaluate", index, 2, metric.name))
-        scores.append(metric.score(open_session(model, providers=providers, threads=0)))
-    return Measured(outputs=outputs, compared_on=samples.origin, metric=metric.name, before=scores[0], after=scores[1])
+        judged.append(metric.judge(open_session(model, providers=providers, threads=0)))
+    before, after = judged
+    return Measured(
+        outputs=outputs,
+        compared_on=samples.origin,
+        metric=metric.name,
+        before=before.score,
+        after=after.score,
+        predictions=_labelled(before, after) or seen,
+    )
+
+
+def _labelled(before: Judged, after: Judged) -> Predictions | None:
+    if not before.labels:
+        return None
+    return Predictions(
+        output=before.output,
+        classes=before.classes,
+        before=before.answers,
+        after=after.answers,
+        labels=before.labels,
+        origin=before.origin,
+    )
 
 
 @dataclass(slots=True)
@@ -110,7 +153,9 @@ class _Agreement:
         )
 
 
-def compare_outputs(before: Any, after: Any, samples: Inputs, *, progress: Progress = silent) -> Table[OutputRow]:
+def compare_outputs(
+    before: Any, after: Any, samples: Inputs, *, answers: Answers | None = None, progress: Progress = silent
+) -> Table[OutputRow]:
     """Run two sessions on every sample and measure how their outputs agree.
 
     Parameters
@@ -119,6 +164,8 @@ def compare_outputs(before: Any, after: Any, samples: Inputs, *, progress: Progr
         With the same inputs; outputs are matched by name.
     samples : iterable of {input name: array}
         Read once, one at a time.
+    answers : Answers, optional
+        Gets the first output of both.
 
     Returns
     -------
@@ -128,6 +175,9 @@ def compare_outputs(before: Any, after: Any, samples: Inputs, *, progress: Progr
     totals: dict[str, _Agreement] = {}
     for index, feeds in enumerate(samples):
         wanted, got = run_session(before, feeds), run_session(after, feeds)
+        first = next(iter(wanted), None)
+        if answers is not None and first is not None:
+            answers.add(first, wanted[first], got.get(first))
         for name, value in wanted.items():
             if isinstance(value, np.ndarray) and value.dtype.kind in "fiub" and name in got:
                 totals.setdefault(name, _Agreement()).add(value, got[name])

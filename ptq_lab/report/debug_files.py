@@ -10,15 +10,14 @@ from __future__ import annotations
 
 import csv
 import math
-import os
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Protocol
 
-from ptq_lab.errors import OutputError
 from ptq_lab.report.debug_rows import ParameterRow, StatisticsRow
+from ptq_lab.report.files import replacing
 
 _TENSOR = ("NodeName", "NodeType", "TensorName")
 _NUMBERS = ("Mean", "Var", "Sparsity", "Clip", "CosineSimilarity")
@@ -122,26 +121,3 @@ class _Original:
 
 def _exact(number: float) -> str:
     return "" if math.isnan(number) else f"{number:.9g}"
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[IO[str]]:
-    """Write a text file under another name, and put it in its place when the block ends without an error.
-
-    Raises
-    ------
-    OutputError
-        If it cannot be written.
-    """
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
-    try:
-        with unfinished.open("w", encoding="utf-8", newline="") as stream:
-            yield stream
-        unfinished.replace(path)
-    except OSError as fault:
-        if isinstance(fault, OutputError):
-            raise
-        raise OutputError(f"{path}: cannot be written ({fault.strerror or fault})", path=path) from fault
-    finally:
-        with suppress(OSError):  # nothing is left under this name after a success
-            unfinished.unlink()

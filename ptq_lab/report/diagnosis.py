@@ -10,6 +10,7 @@ import numpy as np
 from ptq_lab.graph.model import constant, shape_of
 from ptq_lab.plan import TensorPlan
 from ptq_lab.report.facts import ChannelFacts, Facts
+from ptq_lab.report.layer_errors import worse_on_evaluation
 
 _SPREAD = 4.0  # largest channel over the median one, from which one scale for all wastes two bits
 _STRETCH = 4.0  # range over what 99.9 % of the values need
@@ -18,10 +19,14 @@ _MISMATCH = 8.0  # of the scales of two operands: the smaller one keeps five bit
 _MEETING = ("Add", "Sub", "Concat")
 _MASK = -1000.0  # what a mask adds to scores that shall not count: -10000, or the lowest number there is
 _WORST = 2  # layers that are proposed for float because of nothing but their cosine
-_SHIFTED = 0.5
+_SHIFTED = 0.1  # share of an error that a bias would take away, from which a correction is worth a try
 _FEW_BITS = 5
+_SINGLE = 4  # layers that are named one by one where one width is too small for many
 _DIFFERENT = 0.5  # of a deviation, by which the inputs of calibration and evaluation may differ
+_SAME = 0.5  # of the deviation of the evaluation, at least, if inputs are to look alike; twice that at most
+_TINTED = 0.15  # of a deviation, by which exchanged channels differ at least
 _DOUBTS = 3.0  # standard errors from which a difference is none of chance
+_SEEN = 1e-4  # 1 - cosine of a layer by itself, below which it is none of the causes
 _BAD = 1e-3  # 1 - cosine of a layer by itself, from which it is worth a word
 
 
@@ -91,7 +96,7 @@ def _one_scale(facts: Facts) -> Iterator[Cause]:
                 spreads[entry.node] = spread
     if not spreads:
         return
-    nodes = sorted(spreads, key=lambda node: -facts.harm(node))
+    nodes = sorted(spreads, key=lambda node: -facts.harm(node) * spreads[node])
     depthwise = _is_depthwise(facts, nodes[0])
     kind = "per-tensor weight ranges of depthwise layers" if depthwise else "per-tensor weight ranges"
     section = "full_quant_param" if facts.quant_type == "FULL_QUANT" else "weight_quant_param"
@@ -105,33 +110,48 @@ def _one_scale(facts: Facts) -> Iterator[Cause]:
 
 
 def _too_few_bits(facts: Facts) -> Iterator[Cause]:
-    """Weights rounded more coarsely than the layer can bear."""
-    for entry in facts.plan.entries:
-        if entry.bits < _FEW_BITS and facts.harm(entry.node) > _BAD:
-            yield Cause(
-                kind="too few bits",
-                nodes=(entry.node,),
-                evidence=f"{entry.bits} bits alone leave a cosine of {1 - facts.harm(entry.node):.4f} behind it",
-                harm=facts.harm(entry.node),
-                edits=(Edit("ptq_lab.layer_bits", entry.node, "8"),),
-            )
+    """Weights rounded more coarsely than the layer can bear: the worst one by one, the rest together."""
+    found = [entry for entry in facts.plan.entries if entry.bits < _FEW_BITS and facts.harm(entry.node) > _BAD]
+    found.sort(key=lambda entry: -facts.harm(entry.node))
+    for entry in found[:_SINGLE]:
+        yield Cause(
+            kind="too few bits",
+            nodes=(entry.node,),
+            evidence=f"{entry.bits} bits alone: {_loss(facts, entry.node)}",
+            harm=facts.harm(entry.node),
+            edits=(Edit("ptq_lab.layer_bits", entry.node, "8"),),
+        )
+    rest = found[_SINGLE:]
+    if rest:
+        widths = {entry.bits for entry in facts.plan.entries}
+        yield Cause(
+            kind="too few bits in many layers",
+            nodes=tuple(entry.node for entry in rest),
+            evidence=f"{len(rest)} more layers of fewer than {_FEW_BITS} bits, the worst: {_loss(facts, rest[0].node)}",
+            harm=facts.harm(rest[0].node),
+            edits=(Edit("common_quant_param", "bit_num", "8"),) if len(widths) == 1 else (),
+        )
 
 
 def _stretched(facts: Facts) -> Iterator[Cause]:
-    """Ranges that a few values have made much larger than all others need."""
-    for activation in facts.plan.activations:
-        seen = facts.activations.get(activation.tensor)
-        if seen is None or seen.stretch < _STRETCH:
-            continue
-        harm = max(map(facts.harm, _readers(facts, activation.tensor)), default=0.0)
-        where = f" in channel {seen.channel}" if seen.channel is not None else ""
-        yield Cause(
-            kind="activation range stretched by outliers",
-            nodes=(activation.node or activation.tensor,),
-            evidence=f"{activation.tensor} reaches {seen.reach:.4g}{where}, 99.9 % of it stay within {seen.bulk:.4g}",
-            harm=harm,
-            edits=(Edit("full_quant_param", "activation_quant_method", "REMOVAL_OUTLIER"),),
-        )
+    """Ranges that a few values have made much larger than all others need; those of an input spread to what follows."""
+    harms = {
+        activation: max(map(facts.harm, _readers(facts, activation.tensor)), default=0.0)
+        for activation in facts.plan.activations
+        if activation.tensor in facts.activations and facts.activations[activation.tensor].stretch > _STRETCH
+    }
+    if not harms:
+        return
+    order = sorted(harms, key=lambda activation: (bool(activation.node), -harms[activation]))
+    seen = facts.activations[order[0].tensor]
+    where = f" in channel {seen.channel}" if seen.channel is not None else ""
+    yield Cause(
+        kind="activation range stretched by outliers",
+        nodes=tuple(activation.node or activation.tensor for activation in order),
+        evidence=f"{order[0].tensor} reaches {seen.reach:.4g}{where}, 99.9 % of it stay within {seen.bulk:.4g}",
+        harm=max(harms.values()),
+        edits=(Edit("full_quant_param", "activation_quant_method", "REMOVAL_OUTLIER"),),
+    )
 
 
 def _clipped(facts: Facts) -> Iterator[Cause]:
@@ -172,7 +192,7 @@ def _mismatched(facts: Facts) -> Iterator[Cause]:
                 nodes=nodes,
                 evidence=f"the steps of the operands differ up to {max(ratios.values()):.0f} times",
                 harm=sum(harm) + masked,  # a drowned mask lets padding through, which no single layer shows
-                edits=(Edit("common_quant_param", "skip_quant_node", ",".join([*nodes, *behind])),),
+                edits=(_skipping(facts, *nodes, *behind),),
             )
 
 
@@ -194,7 +214,9 @@ def _shifted(facts: Facts) -> Iterator[Cause]:
     """Errors with a mean, which a bias would take away."""
     if facts.corrects:
         return
-    rows = [row for row in facts.errors.values() if (row.shift_share or 0.0) > _SHIFTED and facts.harm(row.node) > _BAD]
+    rows = [
+        row for row in facts.errors.values() if (row.shift_share or 0.0) > _SHIFTED and facts.harm(row.node) > _SEEN
+    ]
     if rows:
         rows.sort(key=lambda row: -facts.harm(row.node))
         section = "full_quant_param" if facts.quant_type == "FULL_QUANT" else "weight_quant_param"
@@ -216,7 +238,15 @@ def _other_inputs(facts: Facts) -> Iterator[Cause]:
         unit = float(np.mean(there.deviation)) or 1.0
         apart = float(np.abs(here.mean - there.mean).max()) / unit
         wider = float(np.mean(here.deviation)) / unit
-        if apart > _DIFFERENT or not 0.5 < wider < 2.0:
+        if _SAME < wider < 1 / _SAME and _is_turned(here, there):
+            yield Cause(
+                kind="channels in another order (RGB, BGR)",
+                nodes=(name,),
+                evidence=f"tints {_numbers(here.tint)} of calibration, {_numbers(there.tint)} of evaluation",
+                harm=1.0,
+                edits=_other_order(facts),
+            )
+        elif apart > _DIFFERENT or not _SAME < wider < 1 / _SAME:
             yield Cause(
                 kind="calibration does not look like evaluation",
                 nodes=(name,),
@@ -224,23 +254,41 @@ def _other_inputs(facts: Facts) -> Iterator[Cause]:
                 harm=1.0 + apart,
                 edits=(Edit("data_preprocess_param", "normalize_mean", "as in training"),),
             )
-        elif _is_turned(here, there):
-            yield Cause(
-                kind="channels in another order (RGB, BGR)",
-                nodes=(name,),
-                evidence=f"tints {_numbers(here.tint)} of calibration, {_numbers(there.tint)} of evaluation",
-                harm=1.0,
-                edits=(Edit("data_preprocess_param", "image_to_format", "BGR"),),
-            )
 
 
 def _is_turned(here: ChannelFacts, there: ChannelFacts) -> bool:
-    """Tell whether three channels agree in reverse order, and clearly do not as they are."""
+    """Tell whether the first of three channels differs as much one way as the last the other way.
+
+    That is the trace of exchanged channels, before or after each of them was normalised.
+    """
     if here.tint.size != 3:
         return False
-    doubt = np.sqrt(here.doubt**2 + there.doubt**2).max()
-    as_they_are, reversed_ = (float(np.abs(tint - there.tint).max()) for tint in (here.tint, here.tint[::-1]))
-    return as_they_are > _DOUBTS * doubt and reversed_ < 0.5 * as_they_are
+    first, middle, last = here.tint - there.tint
+    turn = abs(first - last) / 2
+    doubt = float(np.sqrt(here.doubt**2 + there.doubt**2).max())
+    clear = turn > max(_DOUBTS * doubt, _TINTED * float(np.mean(there.deviation)))
+    return bool(clear and max(abs(first + last) / 2, abs(middle)) < 0.4 * turn)
+
+
+def _other_order(facts: Facts) -> tuple[Edit, ...]:
+    """Return the edit that exchanges the channels, if the configuration says how pictures are read."""
+    other = {"RGB": "BGR", "BGR": "RGB"}.get(facts.picture_format)
+    return (Edit("data_preprocess_param", "image_to_format", other),) if other else ()
+
+
+def _worse_there(facts: Facts) -> Iterator[Cause]:
+    """Layers that do much worse on evaluation samples than on those of calibration."""
+    found = worse_on_evaluation(facts.errors.values(), facts.evaluated_errors.values())
+    if found:
+        node, times = found[0]
+        here, there = facts.harm(node), facts.evaluated_errors[node].harm
+        yield Cause(
+            kind="larger error on evaluation samples",
+            nodes=tuple(node for node, _ in found),
+            evidence=f"error {there:.2g} on evaluation samples, {times:.0f} times the {here:.2g} of calibration; "
+            "calibrate on more samples, like those of the evaluation",
+            harm=sum(facts.evaluated_errors[node].harm - facts.harm(node) for node, _ in found),
+        )
 
 
 def _low_cosine(facts: Facts) -> Iterator[Cause]:
@@ -251,9 +299,9 @@ def _low_cosine(facts: Facts) -> Iterator[Cause]:
             yield Cause(
                 kind="low cosine",
                 nodes=(node,),
-                evidence=f"the layer alone leaves a cosine of {1 - facts.harm(node):.4f}",
+                evidence=f"the layer alone: {_loss(facts, node)}",
                 harm=facts.harm(node) / 4,  # the last resort: what is known better comes first
-                edits=(Edit("common_quant_param", "skip_quant_node", node),),
+                edits=(_skipping(facts, node),),
             )
 
 
@@ -272,10 +320,16 @@ RULES: tuple[Rule, ...] = (
     _everything,
     _shifted,
     _other_inputs,
+    _worse_there,
     _low_cosine,
     _fallback,
 )
 """Everything that is looked for; to add a cause, add a function and a line."""
+
+
+def _skipping(facts: Facts, *nodes: str) -> Edit:
+    """Leave nodes in float, besides those that are left there already."""
+    return Edit("common_quant_param", "skip_quant_node", ",".join(dict.fromkeys([*facts.skipped, *nodes])))
 
 
 def _channel_spread(facts: Facts, entry: TensorPlan) -> float:
@@ -315,6 +369,15 @@ def _harm_behind(facts: Facts, name: str) -> float:
 def _is_mask(facts: Facts, tensor: str) -> bool:
     """Tell whether an operand reaches as far down as the bias of a mask does."""
     return any(each.tensor == tensor and each.low < _MASK for each in facts.plan.activations)
+
+
+def _loss(facts: Facts, node: str) -> str:
+    """Return in words what a layer loses by itself."""
+    row = facts.errors[node]
+    words = f"cosine {row.isolated_cosine:.4f}"
+    if row.channel_error is None or 0.5 * row.channel_error <= 1.0 - (row.isolated_cosine or 0.0):
+        return words
+    return f"{words}, and a channel loses {row.channel_error:.1%} of its power on average"
 
 
 def _numbers(values: np.ndarray) -> str:

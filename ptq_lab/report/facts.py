@@ -23,7 +23,7 @@ class ActivationFacts:
     Attributes
     ----------
     reach, bulk : float
-        The largest magnitude, and the one that 99.9 % of the values stay within.
+        The largest magnitude that the codes cover, and the one that 99.9 % of the values stay within.
     clipped : float
         Share of the values outside the range of the codes.
     channel : int or None
@@ -75,7 +75,9 @@ class Facts:
     model : Model
         The float model whose layers the plan quantizes.
     errors : mapping of str to ErrorRow
-        By node.
+        By node, on calibration samples.
+    evaluated_errors : mapping of str to ErrorRow
+        The same on evaluation samples; empty without any.
     activations : mapping of str to ActivationFacts
         By tensor; those that carry codes.
     inputs : mapping of str to ChannelFacts
@@ -85,13 +87,18 @@ class Facts:
     per_channel, corrects, everything : bool
         Whether the configuration asks for a scale per channel, for bias correction, and for codes everywhere.
     quant_type : str
+    picture_format : str
+        Order of the channels in which the configuration reads pictures; empty if it reads none.
     kernel_notes : tuple of str
         Layers that do not run as integers.
+    skipped : tuple of str
+        What the configuration leaves in float already.
     """
 
     plan: QuantPlan
     model: Model
     errors: Mapping[str, ErrorRow]
+    evaluated_errors: Mapping[str, ErrorRow] = field(default_factory=dict)
     activations: Mapping[str, ActivationFacts] = field(default_factory=dict)
     inputs: Mapping[str, ChannelFacts] = field(default_factory=dict)
     evaluated: Mapping[str, ChannelFacts] = field(default_factory=dict)
@@ -99,18 +106,14 @@ class Facts:
     corrects: bool = True
     everything: bool = False
     quant_type: str = ""
+    picture_format: str = ""
     kernel_notes: tuple[str, ...] = ()
+    skipped: tuple[str, ...] = ()
 
     def harm(self, node: str) -> float:
-        """Return how much error a layer makes by itself, 0 if unknown.
-
-        It is ``1 - cosine`` of its output, or half the error averaged over channels where that is larger: the cosine
-        does not see what is lost in small channels, and later layers may.
-        """
+        """Return how much error a layer makes by itself, 0 if unknown; see :attr:`ErrorRow.harm`."""
         row = self.errors.get(node)
-        if row is None or row.isolated_cosine is None:
-            return 0.0
-        return max(0.0, 1.0 - row.isolated_cosine, 0.5 * (row.channel_error or 0.0))
+        return row.harm if row is not None else 0.0
 
 
 def activation_facts(plan: QuantPlan, model: Model, samples: Sequence[Feeds]) -> dict[str, ActivationFacts]:
@@ -177,9 +180,7 @@ class _Seen:
     def facts(self) -> ActivationFacts:
         sizes = np.concatenate(self._parts) if self._parts else np.zeros(1, np.float32)
         bulk = float(np.quantile(sizes, _BULK))
-        channels = self._channels
-        reach = float(channels.max()) if channels is not None else float(sizes.max())
-        reach = min(reach, max(abs(self._low), abs(self._high)))  # what lies outside does not stretch the codes
+        channels, reach = self._channels, max(abs(self._low), abs(self._high))
         channel, ratio = None, 1.0
         if channels is not None and channels.size > 2:
             median = float(np.median(channels))

@@ -16,10 +16,16 @@ from ptq_lab.numerics.similarity import dot
 from ptq_lab.plan import QuantPlan
 from ptq_lab.progress import Progress, Step, silent
 from ptq_lab.report.rows import ErrorRow
-from ptq_lab.report.tables import Table
+from ptq_lab.report.table import Table
 from ptq_lab.runtime import CPU, Feeds, open_session, run_session
 
-_CHANNELS = {"Conv": 1, "ConvTranspose": 1}  # axis of a layer's output along which a bias acts; the last for others
+MUCH_WORSE = 3.0
+"""How many times larger a layer's error is on evaluation samples when it is called much larger."""
+
+CHANNEL_AXIS = {"Conv": 1, "ConvTranspose": 1}
+"""Axis of a layer's output along which a bias acts; the last one for others."""
+
+_WORTH = 1e-4  # 1 - cosine on evaluation samples below which no ratio is worth a word
 
 
 def measure_layer_errors(
@@ -59,17 +65,39 @@ def measure_layer_errors(
     activation function.
     """
     layers = list(watched_layers(original, quantized, set(_nodes(plan))))
-    seen = {layer.node: (_Total(), _Total()) for layer in layers}
+    seen = {layer.node: (ErrorTotals(), ErrorTotals()) for layer in layers}
     names = [layer.output for layer in layers]
     runs = _Runs(original, quantized, layers, providers)
     for index, feeds in enumerate(samples):
         wanted, alone, after = runs.run(feeds)
         for layer in layers:
-            axis = _CHANNELS.get(layer.op_type, -1)
+            axis = CHANNEL_AXIS.get(layer.op_type, -1)
             seen[layer.node][0].add(wanted[layer.output], alone[layer.output], axis)
             seen[layer.node][1].add(wanted[layer.output], after[layer.output], axis)
         progress(Step("layer errors", index + 1, len(samples), f"{len(names)} layers"))
-    return Table(ErrorRow, (_row(layer, *seen[layer.node]) for layer in layers))
+    return Table(ErrorRow, (error_row(layer, *seen[layer.node]) for layer in layers))
+
+
+def worse_on_evaluation(errors: Iterable[ErrorRow], evaluated: Iterable[ErrorRow]) -> tuple[tuple[str, float], ...]:
+    """Return the layers whose own error is much larger on evaluation samples, with how many times, the largest first.
+
+    Examples
+    --------
+    >>> def row(cosine):
+    ...     return ErrorRow(node="conv", op_type="Conv", tensor="y", isolated_cosine=cosine, isolated_sqnr_db=None,
+    ...                     accumulated_cosine=None, accumulated_sqnr_db=None)
+    >>> [(node, round(times)) for node, times in worse_on_evaluation([row(0.999)], [row(0.99)])]
+    [('conv', 10)]
+    >>> worse_on_evaluation([row(0.999)], [row(0.998)])
+    ()
+    """
+    seen = {row.node: row.harm for row in errors if row.isolated_cosine is not None}
+    times = {
+        row.node: row.harm / max(seen[row.node], _WORTH / MUCH_WORSE)
+        for row in evaluated
+        if row.node in seen and row.harm > _WORTH
+    }
+    return tuple(sorted(((node, x) for node, x in times.items() if x >= MUCH_WORSE), key=lambda item: -item[1]))
 
 
 class _Runs:
@@ -98,8 +126,8 @@ def _for(session: Any, feeds: Mapping[str, Any]) -> dict[str, Any]:
     return {value.name: feeds[value.name] for value in session.get_inputs()}
 
 
-class _Total:
-    """Running totals of one comparison."""
+class ErrorTotals:
+    """Running totals of one comparison of what a layer gives."""
 
     def __init__(self) -> None:
         self._signal = self._noise = self._cosine = 0.0
@@ -108,25 +136,31 @@ class _Total:
         self._count = self._samples = 0
 
     def add(self, wanted: NDArray[Any], got: NDArray[Any], axis: int) -> None:
+        """Compare once more; results of different shapes are left out."""
         if wanted.shape != got.shape or not wanted.size:
             return
-        error = got - wanted
         self._samples += 1
+        if not (np.isfinite(wanted).all() and np.isfinite(got).all()):
+            self._noise = np.inf  # as far apart as can be: nothing is added to the cosine
+            return
+        error = got - wanted
         self._count += wanted.size
         self._cosine += min(1.0, cosine(wanted, got))
         self._signal += dot(wanted.reshape(-1), wanted.reshape(-1))
         self._noise += dot(error.reshape(-1), error.reshape(-1))
         others = tuple(each for each in range(error.ndim) if each != axis % error.ndim)
         self._shift = self._shift + error.sum(axis=others, dtype=np.float64)
-        powers = [np.square(values).sum(axis=others, dtype=np.float64) for values in (wanted, error)]
+        powers = [np.square(values, dtype=np.float64).sum(axis=others) for values in (wanted, error)]
         self._of_channels = self._of_channels + np.array(powers)
 
     @property
     def cosine(self) -> float | None:
+        """Mean over what was compared."""
         return self._cosine / self._samples if self._samples else None
 
     @property
     def sqnr(self) -> float | None:
+        """Power of the signal over power of the error, in dB."""
         return sqnr_db(self._signal, self._noise) if self._samples else None
 
     @property
@@ -134,6 +168,8 @@ class _Total:
         """Error power over signal power of each channel (at most 1), averaged: small channels count like large ones."""
         if not self._samples:
             return None
+        if np.isinf(self._noise):
+            return 1.0
         signal, noise = np.asarray(self._of_channels, np.float64)
         return (
             float(np.minimum(1.0, noise[signal > 0.0] / signal[signal > 0.0]).mean()) if (signal > 0.0).any() else 0.0
@@ -142,13 +178,14 @@ class _Total:
     @property
     def shift_share(self) -> float | None:
         """Share of the error's power that a bias per channel would take away."""
-        if not self._samples or self._noise <= 0.0:
+        if not self._samples or self._noise <= 0.0 or np.isinf(self._noise):
             return None
         shift = np.asarray(self._shift, np.float64)
         return float(min(1.0, (shift**2).sum() * shift.size / self._count / self._noise))
 
 
-def _row(layer: WatchedLayer, alone: _Total, after: _Total) -> ErrorRow:
+def error_row(layer: WatchedLayer, alone: ErrorTotals, after: ErrorTotals) -> ErrorRow:
+    """Return what was found about a layer by itself, and after all before it."""
     return ErrorRow(
         node=layer.node,
         op_type=layer.op_type,

@@ -16,11 +16,11 @@ class LayerRow:
     shape : tuple of int
         Shape of the weight.
     bits : int or None
-        Bits per weight; ``None`` if it stayed float.
+        Bits per weight when packed; ``None`` if it stayed float.
     granularity : str
-        ``"per-channel (64)"``, ``"per-tensor"``, or ``""`` if it stayed float.
+        ``"per-channel (64)"``, ``"per-tensor"``, ``"per-tensor, one step"``, or ``""`` if it stayed float.
     storage : str
-        How the codes are stored, e.g. ``"int8"``, ``"uint8 lanes 4+1"``, ``"float32"``.
+        How the codes are stored, e.g. ``"int8"``, ``"uint8 lanes 4+1"``, ``"coded, 5.92 bits"``, ``"float"``.
     bytes_before, bytes_after : int
         Bytes of the weight in the original, and of codes, scales and offsets in the quantized model.
     relative_error : float or None
@@ -29,6 +29,12 @@ class LayerRow:
         ``20 * log10(||w|| / ||w - w_dequantized||)``; ``inf`` when nothing was lost.
     reason : str
         Why it stayed float and which setting did it; empty if it was quantized.
+    step : float or None
+        Distance of two levels, in real units, where one step for the tensor was chosen by its error.
+    levels : int or None
+        Different codes; known where they are entropy-coded, as is the next.
+    entropy : float or None
+        Bits per code, order 0: the limit of a coder.
     """
 
     node: str
@@ -43,6 +49,9 @@ class LayerRow:
     relative_error: float | None = None
     sqnr_db: float | None = None
     reason: str = ""
+    step: float | None = None
+    levels: int | None = None
+    entropy: float | None = None
 
     @property
     def quantized(self) -> bool:
@@ -160,3 +169,35 @@ class ErrorRow:
     accumulated_sqnr_db: float | None
     channel_error: float | None = None
     shift_share: float | None = None
+
+    @property
+    def harm(self) -> float:
+        """How much error the layer makes by itself, 0 if unknown.
+
+        It is ``1 - cosine`` of its output, or half the error averaged over channels where that is larger: the cosine
+        does not see what is lost in small channels, and later layers may.
+        """
+        if self.isolated_cosine is None:
+            return 0.0
+        return max(0.0, 1.0 - self.isolated_cosine, 0.5 * (self.channel_error or 0.0))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PairRow:
+    """A layer of one model and the same layer of another.
+
+    Attributes
+    ----------
+    node, op_type : str
+        In the first model; empty if it has no such layer.
+    other_node, other_op_type : str
+        In the second model; empty if it has no such layer.
+    how : str
+        What told that they are the same, e.g. ``"node name"``; empty for a layer that only one model has.
+    """
+
+    node: str
+    op_type: str
+    other_node: str
+    other_op_type: str
+    how: str

@@ -6,20 +6,23 @@ errors are relative L2 (a ratio) and SQNR in dB, both of the dequantized weights
 
 from __future__ import annotations
 
-import csv
-import json
-import math
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar, overload
+from typing import Any, Protocol
 
-from ptq_lab.report.rows import LayerRow, OutputRow, PerformanceRow, ProductRow
+from ptq_lab.report.findings import Explanation
+from ptq_lab.report.predictions import Predictions
+from ptq_lab.report.rows import ErrorRow, LayerRow, OutputRow, PairRow, PerformanceRow, ProductRow
+from ptq_lab.report.table import Table, write_text
+from ptq_lab.report.weight_outlines import WeightOutline
 
 __all__ = [
     "ActivationRow",
+    "ErrorRow",
     "LayerRow",
     "OutputRow",
+    "PairRow",
     "PerformanceRow",
     "Preview",
     "ProductRow",
@@ -27,8 +30,6 @@ __all__ = [
     "Summary",
     "Table",
 ]
-
-Row = TypeVar("Row")
 
 _NOT_IN_CSV = {"csv": False}
 
@@ -99,85 +100,10 @@ class Preview(Protocol):
     def png(self) -> bytes: ...  # noqa: D102
 
 
-class Table(Sequence[Row], Generic[Row]):
-    """A list of row dataclasses that can write itself; compares and prints like a tuple of rows."""
-
-    def __init__(self, row_type: type[Row], rows: Iterable[Row] = ()) -> None:
-        self.row_type = row_type
-        self._rows = tuple(rows)
-
-    @overload
-    def __getitem__(self, index: int) -> Row: ...
-    @overload
-    def __getitem__(self, index: slice) -> tuple[Row, ...]: ...
-    def __getitem__(self, index: int | slice) -> Row | tuple[Row, ...]:
-        return self._rows[index]
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    def __iter__(self) -> Iterator[Row]:
-        return iter(self._rows)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Table) and self._rows == other._rows
-
-    def __hash__(self) -> int:
-        return hash(self._rows)
-
-    def __repr__(self) -> str:
-        return f"Table({self.row_type.__name__}, {len(self)} rows)"
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """Names of the CSV columns, in order."""
-        return tuple(column.name for column in fields(self.row_type) if column.metadata.get("csv", True))  # type: ignore[arg-type]
-
-    def records(self) -> list[dict[str, Any]]:
-        """Return the rows as plain dictionaries."""
-        return [asdict(row) for row in self._rows]  # type: ignore[call-overload]
-
-    def to_csv(self, path: str | Path) -> None:
-        """Write one header line and one line per row; shapes read ``64x3x3x3``, missing values are empty."""
-        with Path(path).open("w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(self.columns)
-            for row in self.records():
-                writer.writerow([_cell(row[column]) for column in self.columns])
-
-    def to_json(self, path: str | Path | None = None) -> str:
-        """Return the rows as a JSON list, and write it to `path` if given; infinities are ``null``."""
-        text = _json(self.records())
-        if path is not None:
-            Path(path).write_text(text + "\n", encoding="utf-8")
-        return text
-
-
-def _json(data: object) -> str:
-    return json.dumps(_finite(data), indent=2, allow_nan=False)
-
-
-def _finite(data: object) -> object:
-    """Replace what JSON has no word for, such as the SQNR of something that lost nothing."""
-    if isinstance(data, dict):
-        return {key: _finite(value) for key, value in data.items()}
-    if isinstance(data, list | tuple):
-        return [_finite(value) for value in data]
-    return None if isinstance(data, float) and not math.isfinite(data) else data
-
-
 def _sample(preview: Preview | None) -> dict[str, Any] | None:
     if preview is None:
         return None
     return {name: getattr(preview, name) for name in ("input", "shape", "low", "high", "mean", "warnings")}
-
-
-def _cell(value: object) -> object:
-    if value is None:
-        return ""
-    if isinstance(value, tuple):
-        return ("x" if all(isinstance(item, int) for item in value) else " ").join(str(item) for item in value)
-    return value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -297,6 +223,18 @@ class Report:
         What the float model, the quantized one and others cost here; empty if that was not measured.
     products : Table of ProductRow
         One row per activation that is quantized at run time.
+    errors : Table of ErrorRow
+        How the error grows from layer to layer; empty if that was not measured.
+    pairs : Table of PairRow
+        Which layer is which, in a comparison of two models; empty for a run, which knows.
+    weights : tuple of WeightOutline
+        How the values of every quantized weight are spread, before and after.
+    predictions : Predictions or None
+        What both models answer, if they are classifiers.
+    explanation : Explanation or None
+        What causes the error, once it was looked into: ``quantize(..., explain=True)`` or ``explain(result)``.
+    manifest : mapping
+        The record of the run, as in ``manifest.json``; empty for a report that is of no run.
     """
 
     summary: Summary
@@ -306,6 +244,12 @@ class Report:
     preview: Preview | None = None
     performance: Table[PerformanceRow] = field(default_factory=lambda: Table(PerformanceRow))
     products: Table[ProductRow] = field(default_factory=lambda: Table(ProductRow))
+    errors: Table[ErrorRow] = field(default_factory=lambda: Table(ErrorRow))
+    pairs: Table[PairRow] = field(default_factory=lambda: Table(PairRow))
+    weights: tuple[WeightOutline, ...] = ()
+    predictions: Predictions | None = None
+    explanation: Explanation | None = None
+    manifest: Mapping[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything but the picture as plain data, with the derived ratio."""
@@ -319,14 +263,44 @@ class Report:
             "sample": _sample(self.preview),
             "performance": self.performance.records(),
             "products": self.products.records(),
+            "errors": self.errors.records(),
+            "pairs": self.pairs.records(),
+            "weights": [asdict(weight) for weight in self.weights],
+            "predictions": self.predictions.to_dict() if self.predictions else None,
+            "explanation": self.explanation.to_dict() if self.explanation else None,
+            "manifest": dict(self.manifest),
         }
 
     def to_json(self, path: str | Path | None = None) -> str:
-        """Return :meth:`to_dict` as JSON text, and write it to `path` if given; infinities are ``null``."""
-        text = _json(self.to_dict())
+        """Return :meth:`to_dict` as JSON text, and write it to `path` if given; infinities are ``null``.
+
+        The picture is in it as well, and where ``null`` stands for an infinity, so that :meth:`from_json` gives the
+        same report back.
+        """
+        from ptq_lab.report.stored import dump_report
+
+        text = dump_report(self)
         if path is not None:
-            Path(path).write_text(text + "\n", encoding="utf-8")
+            write_text(path, text)
         return text
+
+    @classmethod
+    def from_json(cls, source: str | Path) -> Report:
+        """Return the report that :meth:`to_json` wrote.
+
+        Parameters
+        ----------
+        source : path or str
+            A file, or the text itself.
+
+        Raises
+        ------
+        OutputError
+            If the file cannot be read, or is no report.
+        """
+        from ptq_lab.report.stored import load_report
+
+        return load_report(source)
 
     def to_csv(self, path: str | Path) -> None:
         """Write the table of layers as CSV; ``outputs`` and ``activations`` have a ``to_csv`` of their own.
@@ -340,7 +314,7 @@ class Report:
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     report.to_csv(f"{folder}/layers.csv")
         ...     print(Path(f"{folder}/layers.csv").read_text().splitlines()[0])
-        node,op_type,tensor,shape,bits,granularity,storage,bytes_before,bytes_after,relative_error,sqnr_db,reason
+        node,op_type,tensor,shape,bits,granularity,storage,bytes_before,bytes_after,relative_error,sqnr_db,reason,step,levels,entropy
         """
         self.layers.to_csv(path)
 

@@ -11,7 +11,9 @@ import textwrap
 from collections import Counter
 from collections.abc import Sequence
 
+from ptq_lab.report.depth_text import depth_table, pair_table
 from ptq_lab.report.dynamic_text import performance_table, product_table
+from ptq_lab.report.findings import explanation_text
 from ptq_lab.report.formats import (
     NAME_WIDTH,
     WIDTH,
@@ -94,10 +96,16 @@ def render_text(report: Report, *, written_to: str = "", max_layers: int | None 
     blocks = [title(report.summary), "\n".join(_fact_lines(report, written_to))]
     if report.performance:
         blocks.append(performance_table(report))
+    if report.explanation is not None:
+        blocks.append(explanation_text(report.explanation))
     if len(report.outputs) > 1:
         blocks.append(_output_table(report.outputs))
     if report.layers:
         blocks.append(_layer_table(report.layers, max_layers))
+    if report.errors:
+        blocks.append(depth_table(report.errors, max_layers))
+    if pairs := pair_table(report.pairs, max_layers):
+        blocks.append(pairs)
     if report.activations:
         blocks.append(_activation_table(report.activations, max_layers))
     if report.products:

@@ -22,20 +22,23 @@ Columns = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Allocation:
-    """Widths of all weights, what they are expected to cost, and what they really cost.
+    """A choice for every weight, what it is expected to cost, and what it really costs.
 
     Attributes
     ----------
-    bits : mapping of str to int
-        Width by tensor.
+    labels : mapping of str to int
+        What was chosen, by tensor: a width, or how fine a step is.
     size : float
         Bytes of codes, scales and offsets.
+    average : float
+        Bits per weight that a budget counts.
     predicted, measured : float
         Output error, ``1 - cosine``; ``measured`` is NaN until it has been run.
     """
 
-    bits: Mapping[str, int]
+    labels: Mapping[str, int]
     size: float
+    average: float
     predicted: float
     measured: float = float("nan")
 
@@ -53,6 +56,8 @@ class Tables:
         Bytes at every width.
     allowed : ndarray of bool, shape (L, W)
         Which widths a weight may get.
+    nominal : ndarray of float64, shape (L, W)
+        Bits per weight that a budget counts, scales and padding left out.
     front : Front
         All best allocations.
     """
@@ -61,21 +66,27 @@ class Tables:
     sensitivity: Sensitivity
     sizes: NDArray[np.float64]
     allowed: NDArray[np.bool_]
+    nominal: NDArray[np.float64]
     front: Front = field(repr=False)
+
+    @property
+    def _counts(self) -> NDArray[np.float64]:
+        return np.array([math.prod(entry.shape) for entry in self.plan.entries], np.float64)
 
     def allocation(self, columns: Columns) -> Allocation:
         """Return widths given as columns of the tables, with what they are expected to cost."""
         rows, widths = np.arange(len(columns)), self.sensitivity.widths
         return Allocation(
-            bits={tensor: widths[column] for tensor, column in zip(self.sensitivity.tensors, columns, strict=True)},
+            labels={tensor: widths[column] for tensor, column in zip(self.sensitivity.tensors, columns, strict=True)},
             size=float(self.sizes[rows, columns].sum()),
+            average=float(self._counts @ self.nominal[rows, columns] / self._counts.sum()),
             predicted=float(self.sensitivity.costs[rows, columns].sum()),
         )
 
-    def columns(self, bits: Mapping[str, int]) -> Columns:
-        """Return the columns of some widths."""
+    def columns(self, labels: Mapping[str, int]) -> Columns:
+        """Return the columns of a choice."""
         widths = self.sensitivity.widths
-        return np.array([widths.index(bits[tensor]) for tensor in self.sensitivity.tensors], np.int64)
+        return np.array([widths.index(labels[tensor]) for tensor in self.sensitivity.tensors], np.int64)
 
     @property
     def smallest(self) -> Allocation:
@@ -104,10 +115,8 @@ class Tables:
 
     def within_average(self, bits: float) -> Allocation | None:
         """Return the best allocation of at most so many bits per weight, scales and padding not counted."""
-        counts = np.array([math.prod(entry.shape) for entry in self.plan.entries], np.float64)
-        nominal = counts[:, None] * np.asarray(self.sensitivity.widths, np.float64)
-        front = pareto_front(self.sensitivity.costs, nominal, self.allowed)
-        columns = fit_size(front, bits * float(counts.sum()))
+        front = pareto_front(self.sensitivity.costs, self._counts[:, None] * self.nominal, self.allowed)
+        columns = fit_size(front, bits * float(self._counts.sum()))
         return None if columns is None else self.allocation(columns)
 
     def within_error(self, error: float) -> Allocation | None:
@@ -116,30 +125,24 @@ class Tables:
         return None if columns is None else self.allocation(columns)
 
 
-def make_tables(
-    plan: QuantPlan, sensitivity: Sensitivity, widths: tuple[int, ...], pins: Mapping[str, int] | None = None
+def lay_out(
+    plan: QuantPlan,
+    sensitivity: Sensitivity,
+    sizes: NDArray[np.float64],
+    allowed: NDArray[np.bool_],
+    nominal: NDArray[np.float64],
 ) -> Tables:
-    """Lay out what every weight may cost and weigh.
+    """Return tables with all their best allocations found.
 
     Parameters
     ----------
     plan : QuantPlan
     sensitivity : Sensitivity
         Of the same weights, in the same order.
-    widths : tuple of int
-        The widths a weight may get.
-    pins : mapping of str to int, optional
-        Weights whose width is fixed, also outside of `widths`.
+    sizes, allowed, nominal : ndarray, shape (L, W)
+        As in :class:`Tables`.
     """
-    columns, pins = sensitivity.widths, pins or {}
-    sizes = np.array(
-        [[replace(entry, bits=bits).bytes_after for bits in columns] for entry in plan.entries], np.float64
-    )
-    allowed = np.array(
-        [[bits == pins[e.tensor] if e.tensor in pins else bits in widths for bits in columns] for e in plan.entries]
-    )
-    front = pareto_front(sensitivity.costs, sizes, allowed)
-    return Tables(plan, sensitivity, sizes, allowed, front)
+    return Tables(plan, sensitivity, sizes, allowed, nominal, pareto_front(sensitivity.costs, sizes, allowed))
 
 
 def meet_error(tables: Tables, limit: float, measure: Callable[[Mapping[str, int]], float]) -> Allocation | None:
@@ -151,7 +154,7 @@ def meet_error(tables: Tables, limit: float, measure: Callable[[Mapping[str, int
     limit : float
         Of the output error.
     measure : callable
-        Widths by tensor to the error of a real run.
+        A choice by tensor to the error of a real run.
 
     Returns
     -------
@@ -170,7 +173,7 @@ def meet_error(tables: Tables, limit: float, measure: Callable[[Mapping[str, int
             wanted = tables.coarser(best, failed)
         if wanted is None:
             break
-        found = replace(wanted, measured=measure(wanted.bits))
+        found = replace(wanted, measured=measure(wanted.labels))
         if found.measured <= limit:
             best = found if best is None or found.size < best.size else best
         else:
@@ -180,6 +183,6 @@ def meet_error(tables: Tables, limit: float, measure: Callable[[Mapping[str, int
         aim = _AIM * limit * found.predicted / found.measured
     if best is None:
         exact = tables.most_exact
-        exact = replace(exact, measured=measure(exact.bits))
+        exact = replace(exact, measured=measure(exact.labels))
         best = exact if exact.measured <= limit else None
     return best

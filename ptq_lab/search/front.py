@@ -73,9 +73,11 @@ def pareto_front(costs: NDArray[np.float64], sizes: NDArray[np.float64], allowed
     >>> front.sizes.tolist(), front.errors.tolist(), front.columns(1).tolist()
     ([2.0, 3.0, 4.0], [6.0, 3.0, 1.5], [1, 0])
     """
-    hulls = [_hull(costs[layer], sizes[layer], np.flatnonzero(allowed[layer])) for layer in range(len(costs))]
+    # As lists: taking single numbers out of arrays would be most of the time of a search.
+    rows_of = list(zip(costs.tolist(), sizes.tolist(), allowed.tolist(), strict=True))
+    hulls = [_hull(*row) for row in rows_of]
     start = np.array([hull[0] for hull in hulls], np.int64)
-    walks = [list(_walk(layer, hull, costs[layer], sizes[layer])) for layer, hull in enumerate(hulls)]
+    walks = [_walk(layer, hull, *rows_of[layer][:2]) for layer, hull in enumerate(hulls)]
     moves = tuple(merge(*walks, key=lambda move: -move.gain / move.bytes))
     rows = np.arange(len(costs))
     return Front(
@@ -111,24 +113,24 @@ def fit_error(front: Front, error: float) -> NDArray[np.int64] | None:
     return front.columns(int(within[0])) if within.size else None
 
 
-def _hull(costs: NDArray[np.float64], sizes: NDArray[np.float64], columns: NDArray[np.intp]) -> list[int]:
+def _hull(costs: Sequence[float], sizes: Sequence[float], allowed: Sequence[bool]) -> list[int]:
     """Return the columns on the lower hull, from the smallest to the most exact."""
     hull: list[int] = []
+    columns = (column for column, may in enumerate(allowed) if may)
     for column in sorted(columns, key=lambda each: (sizes[each], costs[each])):
         if hull and costs[column] >= costs[hull[-1]]:
             continue
         while len(hull) > 1 and not _bends(costs, sizes, hull[-2], hull[-1], column):
             hull.pop()
-        hull.append(int(column))
+        hull.append(column)
     return hull
 
 
-def _bends(costs: NDArray[np.float64], sizes: NDArray[np.float64], first: int, middle: int, last: int) -> bool:
+def _bends(costs: Sequence[float], sizes: Sequence[float], first: int, middle: int, last: int) -> bool:
     """Tell whether the middle point lies below the line between the other two."""
     before = (costs[first] - costs[middle]) * (sizes[last] - sizes[middle])
-    return bool(before > (costs[middle] - costs[last]) * (sizes[middle] - sizes[first]))
+    return before > (costs[middle] - costs[last]) * (sizes[middle] - sizes[first])
 
 
-def _walk(layer: int, hull: Sequence[int], costs: NDArray[np.float64], sizes: NDArray[np.float64]) -> list[Move]:
-    steps = pairwise(hull)
-    return [Move(layer, to, float(sizes[to] - sizes[at]), float(costs[at] - costs[to])) for at, to in steps]
+def _walk(layer: int, hull: Sequence[int], costs: Sequence[float], sizes: Sequence[float]) -> list[Move]:
+    return [Move(layer, to, sizes[to] - sizes[at], costs[at] - costs[to]) for at, to in pairwise(hull)]

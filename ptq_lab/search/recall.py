@@ -18,7 +18,7 @@ from ptq_lab.progress import Progress, Step, silent
 from ptq_lab.runtime import CPU
 from ptq_lab.search.sensitivity import PROBE_BITS, WIDTHS, Sensitivity, measure_sensitivity
 
-FORMAT = 1
+FORMAT = 2
 """Of the entries and of what they mean; raise it when `measure_sensitivity` measures anything differently."""
 
 
@@ -31,6 +31,7 @@ def recall_sensitivity(
     providers: Sequence[str] = CPU,
     executor: Executor | None = None,
     deadline: float = math.inf,
+    single_step: bool = False,
     progress: Progress = silent,
 ) -> Sensitivity:
     """Return what :func:`measure_sensitivity` returns, measured now or by an earlier run.
@@ -45,8 +46,8 @@ def recall_sensitivity(
         All of them are run.
     memory : Memory
         Where results are kept. One that ran out of time is not.
-    providers, executor, deadline, progress
-        As for :func:`measure_sensitivity`; the result depends on the first only.
+    providers, executor, deadline, single_step, progress
+        As for :func:`measure_sensitivity`; the result depends on the providers and the way of probing only.
     """
     grids = [(entry.tensor, list(entry.shape), entry.axis, entry.correct) for entry in plan.entries]
     facts = {
@@ -54,6 +55,7 @@ def recall_sensitivity(
         "grids": grids,
         "widths": WIDTHS,
         "probe": PROBE_BITS,
+        "single_step": single_step,
         "providers": list(providers),
     }
     measure = partial(
@@ -64,6 +66,7 @@ def recall_sensitivity(
         providers=providers,
         executor=executor,
         deadline=deadline,
+        single_step=single_step,
         progress=progress,
     )
 

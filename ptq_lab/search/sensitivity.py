@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptq_lab.graph import Model
-from ptq_lab.numerics import dequantize_weight, quantize_weight, weight_error
-from ptq_lab.numerics.similarity import dot
+from ptq_lab.numerics import QuantizedWeight, dequantize_weight, quantize_step, quantize_weight, weight_error
+from ptq_lab.numerics.similarity import power_of
+from ptq_lab.numerics.step import unit_step
 from ptq_lab.numerics.width_errors import width_errors
 from ptq_lab.plan import QuantPlan, TensorPlan
 from ptq_lab.progress import Progress, Step, silent
@@ -25,6 +26,7 @@ from ptq_lab.search.trials import Trials
 PROBE_BITS = 6  # wide enough that errors add up, narrow enough to be seen
 WIDTHS = tuple(range(1, 17))
 _STRONG = 0.02  # an output error at which a probe is repeated with more bits
+_MOST_STEPS = 1 << 15  # from zero to the largest value
 _QUIET = 1e-9  # what single precision makes of no change at all
 
 
@@ -71,6 +73,7 @@ def measure_sensitivity(
     providers: Sequence[str] = CPU,
     executor: Executor | None = None,
     deadline: float = math.inf,
+    single_step: bool = False,
     progress: Progress = silent,
 ) -> Sensitivity:
     """Round one weight after the other to a probing width, and see how far the outputs move.
@@ -90,6 +93,9 @@ def measure_sensitivity(
     deadline : float
         Reading of ``time.monotonic`` at which measuring ends. Weights that were not reached by then, or when the user
         interrupts, get the median gain per relative error.
+    single_step : bool
+        Probe with one step for the tensor instead of a grid per channel: that spreads the error over all channels
+        alike, which is worse for small ones.
     progress : Progress
         Told once per weight.
 
@@ -100,7 +106,7 @@ def measure_sensitivity(
     repeated with more bits, where it still grows in proportion.
     """
     trials = Trials(model, [entry.tensor for entry in plan.entries], samples, providers=providers)
-    probe = partial(_probe, model.weight, trials)
+    probe = partial(_probe, model.weight, trials, _stepped if single_step else _divided)
     mapped: Iterable[_Probed] = (executor.map if executor is not None else map)(probe, plan.entries)
     rows: list[_Probed] = []
     with suppress(KeyboardInterrupt):  # what is measured so far is worth going on with; a second one ends the run
@@ -122,6 +128,9 @@ def measure_sensitivity(
     )
 
 
+_Rounding = Callable[[TensorPlan, NDArray[np.float32], int], QuantizedWeight]
+
+
 @dataclass(frozen=True, slots=True)
 class _Probed:
     gain: float
@@ -129,13 +138,15 @@ class _Probed:
     power: float
 
 
-def _probe(read: Callable[[str], NDArray[np.float32]], trials: Trials, entry: TensorPlan) -> _Probed:
+def _probe(
+    read: Callable[[str], NDArray[np.float32]], trials: Trials, rounded_to: _Rounding, entry: TensorPlan
+) -> _Probed:
     """Measure one weight."""
     values = read(entry.tensor)
-    power = dot(values.reshape(-1), values.reshape(-1))
+    power = power_of(values)
     noise = width_errors(values, WIDTHS, axis=entry.axis, correct=entry.correct)
     for bits in (PROBE_BITS, PROBE_BITS + 4):
-        rounded = quantize_weight(values, bits=bits, axis=entry.axis, correct=entry.correct)
+        rounded = rounded_to(entry, values, bits)
         made = weight_error(values, rounded) ** 2 * power
         moved = trials.error({entry.tensor: dequantize_weight(rounded)})
         if moved <= _STRONG:
@@ -143,9 +154,20 @@ def _probe(read: Callable[[str], NDArray[np.float32]], trials: Trials, entry: Te
     return _Probed(max(moved, _QUIET) / made if made > 0.0 else 0.0, noise, power)
 
 
+def _divided(entry: TensorPlan, values: NDArray[np.float32], bits: int) -> QuantizedWeight:
+    """Round as a plan does."""
+    return quantize_weight(values, bits=bits, axis=entry.axis, correct=entry.correct)
+
+
+def _stepped(entry: TensorPlan, values: NDArray[np.float32], bits: int) -> QuantizedWeight:
+    """Round to one step for the tensor: as fine as the width makes a tensor without outliers."""
+    step = 2.0 * unit_step(values) / 2**bits
+    return quantize_step(values, max(step, float(np.abs(values).max()) / _MOST_STEPS))
+
+
 def _guess(values: NDArray[np.float32], entry: TensorPlan, known: Sequence[_Probed]) -> _Probed:
     """Take a weight to be as sensitive to a relative error as the median of those that were measured."""
-    power = dot(values.reshape(-1), values.reshape(-1))
+    power = power_of(values)
     relative = float(np.median([row.gain * row.power for row in known])) if known else 1.0
     noise = width_errors(values, WIDTHS, axis=entry.axis, correct=entry.correct)
     return _Probed(relative / power if power > 0.0 else 0.0, noise, power)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -47,11 +48,13 @@ class Trials:
         self._samples = samples
         self._wanted = self._slots.run({}, samples)
         self.runs = 1
+        self._counting = Lock()  # several threads may share out the trials
 
     def errors(self, changes: Weights) -> NDArray[np.float64]:
         """Return ``1 - cosine`` of every sample's outputs, with some weights replaced; several outputs are averaged."""
         got = self._slots.run(changes, self._samples)
-        self.runs += 1
+        with self._counting:
+            self.runs += 1
         return np.array([_distance(one, other) for one, other in zip(self._wanted, got, strict=True)])
 
     def error(self, changes: Weights) -> float:

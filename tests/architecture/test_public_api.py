@@ -30,18 +30,23 @@ PUBLIC = [
     "__version__",
     "advise",
     "check_config",
+    "compare",
     "dump_config",
     "explain",
     "explore",
     "load_config",
     "load_ipython_extension",
     "load_model",
+    "load_session",
+    "pack",
     "preview",
     "quantize",
     "repair",
     "schema",
+    "side_by_side",
     "template",
     "unload_ipython_extension",
+    "unpack",
 ]
 
 

@@ -47,7 +47,7 @@ def test_running_a_cell_shows_summary_charts_and_table_without_leaving_the_machi
     assert "Left in float" in report.inner_text()
     assert "smaller" in report.inner_text()
     page.wait_for_function("document.querySelectorAll('.js-plotly-plot .main-svg .bars path').length > 10")
-    assert page.locator(".js-plotly-plot").count() == 2
+    assert page.locator(".js-plotly-plot").count() == 3
     report.get_by_text("layers as a table").click()
     assert report.locator("tbody tr").first.is_visible()
     assert report.locator("tbody tr").count() > 5
@@ -68,17 +68,60 @@ def test_the_text_of_the_report_can_be_read_on_a_dark_page(visit: Any, lab: Any)
     assert min(ratios) >= 4.4
 
 
-def test_the_report_page_draws_its_figures_with_the_network_off(visit: Any, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def report_page(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The page of a run of which everything is known."""
     import ptq_lab
 
-    demo = ptq_lab.demo.load("digits_cnn")
-    result = ptq_lab.quantize(demo.model_path, demo.config_path, tmp_path / "q.onnx", samples=demo.calib_path)
-    result.report.to_html(tmp_path / "report.html")
-    visit.page.goto((tmp_path / "report.html").as_uri())
-    visit.page.wait_for_function("document.querySelectorAll('.main-svg .bars path').length > 10")
-    assert visit.page.locator(".js-plotly-plot").count() == 2
+    demo, folder = ptq_lab.demo.load("digits_cnn"), tmp_path_factory.mktemp("page")
+    config = {"common_quant_param": {"quant_type": "FULL_QUANT"}, "full_quant_param": {"per_channel": False}}
+    result = ptq_lab.quantize(demo.model_path, config, samples=demo.calib_path, evaluate=demo.eval_path, explain=True)
+    return result.report.to_html(folder / "report.html").as_uri()
+
+
+FIGURES = ("Predictions", "Layers", "Error along depth", "Ranges", "Sizes")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_report_page_draws_its_figures_and_can_be_read_in_both_schemes(
+    visit: Any, report_page: str, tmp_path: Path, scheme: str
+) -> None:
+    page = visit.page
+    page.emulate_media(color_scheme=scheme)
+    page.goto(report_page)
+    page.wait_for_function("document.querySelectorAll('.js-plotly-plot .main-svg').length > 10")
+    assert page.locator(".js-plotly-plot").count() == 6
+    assert page.evaluate("document.documentElement.scrollWidth") <= 1280
+    ratios = page.evaluate(CONTRASTS)
+    assert len(ratios) > 200
+    assert min(ratios) >= 4.5
+    ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert ground == {"light": "rgb(255, 255, 255)", "dark": "rgb(21, 23, 26)"}[scheme]
     assert visit.foreign == []
     assert visit.errors == []
+
+
+def test_the_contents_of_the_report_page_lead_to_its_sections(visit: Any, report_page: str) -> None:
+    page = visit.page
+    page.set_viewport_size({"width": 1280, "height": 700})
+    page.goto(report_page)
+    for name in FIGURES:
+        page.get_by_role("navigation").get_by_role("link", name=name, exact=True).click()
+        page.wait_for_timeout(50)
+        assert page.get_by_role("heading", name=name, exact=True).bounding_box()["y"] < 700
+    assert visit.errors == []
+
+
+def test_with_scripts_off_the_report_page_shows_pictures_and_tables(browser: Any, report_page: str) -> None:
+    context = browser.new_context(viewport={"width": 1280, "height": 900}, java_script_enabled=False)
+    page = context.new_page()
+    page.goto(report_page)
+    assert page.locator(".js-plotly-plot").count() == 0
+    assert page.locator(".plot svg").count() >= 3
+    assert page.locator(".plot table").count() >= 2
+    assert page.locator("#diagnosis").inner_text().strip()
+    assert page.locator("#layers tbody tr").first.is_visible()
+    context.close()
 
 
 CONTRASTS = """() => {

@@ -411,7 +411,6 @@ def test_run_reports_below_and_the_report_is_saved(visit: Any, lab: Any) -> None
 
 def test_copying_as_a_cell_selects_the_text_where_the_clipboard_is_closed(visit: Any, lab: Any) -> None:
     page = open_cells(visit, lab, "form_copy.ipynb", FORM, wait_for=".ptq-editor textarea")
-    assert page.get_by_role("button", name="To cell").count() == 0  # nobody said that there is an extension
     page.evaluate("Object.defineProperty(navigator, 'clipboard', { value: undefined })")
     page.get_by_role("button", name="Copy as cell").click()
     page.get_by_text("selected: press Ctrl+C").wait_for()
@@ -423,18 +422,25 @@ def test_copying_as_a_cell_selects_the_text_where_the_clipboard_is_closed(visit:
     )
 
 
-def test_an_extension_that_announces_itself_gets_the_cell_over_its_comm(visit: Any, lab: Any) -> None:
-    cells = (FORM[0], "import time")
-    page = open_cells(visit, lab, "form_comm.ipynb", cells, wait_for=".jp-Notebook")
-    page.evaluate(
-        """() => {
-          document.body.dataset.ptqLabCell = "1";
-          const kernel = window.jupyterapp.shell.currentWidget.sessionContext.session.kernel;
-          kernel.registerCommTarget("ptq_lab.cell", (comm, message) => { window.heard = message.content.data.text; });
-        }"""
-    )
-    run_cell(page, FORM[1])
+def test_the_editor_writes_its_text_into_a_cell_by_the_extension(visit: Any, lab: Any) -> None:
+    page = open_cells(visit, lab, "form_cell.ipynb", FORM, wait_for=".ptq-editor textarea")
+    page.get_by_label("bit_num").first.fill("6")
+    page.wait_for_function("document.querySelector('.ptq-editor textarea').value.includes('bit_num=6')")
     page.get_by_role("button", name="To cell").click()
-    page.wait_for_function("window.heard?.startsWith('%%quantize demo.model_path')")
-    assert "quant_type=WEIGHT_QUANT" in page.evaluate("window.heard")
+    sources = "window.jupyterapp.shell.currentWidget.content.widgets.map(cell => cell.model.sharedModel.getSource())"
+    page.wait_for_function(f"{sources}.some(text => text.startsWith('%%quantize demo.model_path'))")
+    (cell,) = [text for text in page.evaluate(sources) if text.startswith("%%quantize")]
+    assert "bit_num=6" in cell
     assert visit.errors == []
+
+
+def test_without_the_extension_there_is_no_button_that_would_need_it(visit: Any, lab: Any) -> None:
+    page = visit.page
+    page.add_init_script(
+        "new MutationObserver(() => { const told = document.getElementById('jupyter-config-data');"
+        " if (told) told.textContent = told.textContent.replaceAll('\"ptq-lab\"', '\"other\"'); })"
+        ".observe(document, { childList: true, subtree: true })"
+    )
+    open_cells(visit, lab, "form_alone.ipynb", FORM, wait_for=".ptq-editor textarea")
+    assert page.get_by_role("button", name="Copy as cell").count() == 1
+    assert page.get_by_role("button", name="To cell").count() == 0

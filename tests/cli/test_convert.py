@@ -106,7 +106,7 @@ def test_fp16_stores_what_stays_float_in_16_bits_and_says_what_it_cost(
 def test_a_report_folder_gets_manifest_and_tables(run: Run, digits: Demo, eight_bits: Path, tmp_path: Path) -> None:
     run(*arguments(digits, eight_bits), "--report", "result")
     names = {path.name for path in (tmp_path / "result").iterdir()}
-    assert names == {"small.onnx", "manifest.json", "report.json", "layers.csv", "config.cfg"}
+    assert names == {"small.onnx", "manifest.json", "report.json", "report.html", "layers.csv", "config.cfg"}
     text = (tmp_path / "result" / "manifest.json").read_text()
     assert str(tmp_path) not in text
     assert json.loads(text)["config"]["text"].startswith("[common_quant_param]")
@@ -195,3 +195,23 @@ def test_an_old_habit_of_half_precision_is_refused_for_dynamic_quantization(run:
     assert said.code == 2
     assert "does not go together with fp16" in said.err
     assert not (tmp_path / "q.onnx").exists()
+
+
+def test_explaining_prints_the_diagnosis_and_json_holds_it(run: Run, digits: Demo, tmp_path: Path) -> None:
+    (tmp_path / "two.cfg").write_text("[common_quant_param]\nquant_type=WEIGHT_QUANT\nbit_num=2\n")
+    said = run(*arguments(digits, tmp_path / "two.cfg"), "--explain")
+    assert said.code == 0
+    assert "1. too few bits" in said.out
+    assert "try [ptq_lab.layer_bits]" in said.out
+    data = json.loads(run(*arguments(digits, tmp_path / "two.cfg"), "--explain", "--json").out)
+    assert data["explanation"]["causes"][0]["kind"] == "too few bits"
+
+
+def test_an_entropy_coded_output_gets_the_suffix_of_containers(run: Run, digits: Demo, tmp_path: Path) -> None:
+    config = tmp_path / "c.cfg"
+    config.write_text("[common_quant_param]\nquant_type=WEIGHT_QUANT\nbit_num=4\n[ptq_lab]\nencode=entropy\n")
+    flags = (f"--modelFile={digits.model_path}", "--outputFile=out", f"--configFile={config}")
+    said = run("convert", "--fmk=ONNX", *flags)
+    assert said.code == 0, said.err
+    assert (tmp_path / "out.ptqz").is_file()
+    assert "out.ptqz" in said.out

@@ -310,7 +310,7 @@ UNSUPPORTED = {
     "ours": (
         WEIGHT + "[ptq_lab]\nencode=entropy\npreprocess_order=resize_first\nantialias=true\n"
         "mindspore_csv=true\nequalize=false\nbias_correction_mode=LOCAL\nquantize_ops=all\ndynamic_strategy=ACWC\n",
-        ["encode"],
+        [],
     ),
     "on the fly": (WEIGHT + "[weight_quant_param]\ndequant_strategy=ON_THE_FLY\n", ["dequant_strategy"]),
     "gptq": (WEIGHT + "[weight_quant_param]\nquant_strategy=GPTQ\n", ["quant_strategy"]),

@@ -2,7 +2,7 @@
 
 import pytest
 
-from ptq_lab.config import check_config
+from ptq_lab.config import check_config, load_config
 from ptq_lab.errors import ConfigError
 
 WEIGHT = "[common_quant_param]\nquant_type=WEIGHT_QUANT\n"
@@ -383,3 +383,8 @@ def test_a_long_wrong_value_is_cut_in_its_message() -> None:
 def test_an_error_names_its_file_on_every_line() -> None:
     error = ConfigError(check_config("[common_quant_param]\nbit_nums=1\nbit_num=99.\n"), source="a.cfg")
     assert all(line.startswith("a.cfg: ") for line in str(error).splitlines())
+
+
+def test_a_flat_dictionary_is_told_where_its_keys_belong() -> None:
+    with pytest.raises(ConfigError, match=r"it belongs into a section: \{\"common_quant_param\": \{\"bit_num\": 8\}\}"):
+        load_config({"bit_num": 8})  # type: ignore[dict-item]

@@ -2,6 +2,9 @@
 
 import pytest
 
+from ptq_lab.report.diagnosis import Cause, Edit
+from ptq_lab.report.findings import Explanation
+from ptq_lab.report.rows import ErrorRow
 from ptq_lab.report.tables import LayerRow, OutputRow, Report, Summary, Table
 
 
@@ -63,6 +66,33 @@ class MadeReports:
         output = OutputRow(output="logits", cosine_mean=0.99991, cosine_min=0.9997, sqnr_db=38.2, max_abs_error=0.01)
         summary = Summary(**(fields | changes))  # type: ignore[arg-type]
         return Report(summary, Table(LayerRow, rows), Table(OutputRow, [output]))
+
+    def error(self, i: int, alone: float = 0.01, after: float = 0.02, **changes: object) -> ErrorRow:
+        fields: dict[str, object] = {
+            "node": f"/backbone/stage{i}/conv/Conv",
+            "op_type": "Conv",
+            "tensor": f"stage{i}",
+            "isolated_cosine": 1 - alone,
+            "isolated_sqnr_db": 20.0,
+            "accumulated_cosine": 1 - after,
+            "accumulated_sqnr_db": 17.0,
+        }
+        return ErrorRow(**(fields | changes))  # type: ignore[arg-type]
+
+    def cause(self, **changes: object) -> Cause:
+        fields: dict[str, object] = {
+            "kind": "bias shift",
+            "nodes": ("/backbone/stage0/conv/Conv",),
+            "evidence": "most of the error is the same for a whole channel",
+            "harm": 0.1,
+            "edits": (Edit("full_quant_param", "bias_correction", "true"),),
+        }
+        return Cause(**(fields | changes))  # type: ignore[arg-type]
+
+    def explanation(self, rows: list[ErrorRow], there: list[ErrorRow] | None = None, **changes: object) -> Explanation:
+        fields: dict[str, object] = {"looked_at": "8 samples", "evaluated_on": "6 images" if there else ""}
+        causes = changes.pop("causes", (self.cause(),))
+        return Explanation(Table(ErrorRow, rows), causes, Table(ErrorRow, there or ()), **(fields | changes))  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="session")

@@ -83,8 +83,7 @@ def test_every_tensor_opens_to_its_picture_and_says_what_was_counted(made: Any) 
     assert html.count("<details><summary>relu") == 2
     assert "codes from 0 to 2, seen 0 to 3, 1.2 % cut off; counted in the first 8 samples" in words
     assert "counted in the first sample" in words
-    labels = [picture.attrib["aria-label"] for picture in pictures(html)]
-    assert labels[0].startswith("Histogram of relu0: codes from 0 to 2")
+    assert [picture.attrib["aria-hidden"] for picture in pictures(html)] == ["true"] * 2  # the words say the same
     assert "<script" not in html
 
 
@@ -97,8 +96,8 @@ def test_without_histograms_the_table_is_what_it_was(made: Any) -> None:
 def test_a_hostile_name_stays_text_in_the_picture(made: Any) -> None:
     html = report_html(report_of(made, drawn(0, tensor=HOSTILE)))
     assert "<script" not in html
-    [picture] = pictures(html)
-    assert picture.attrib["aria-label"].startswith(f"Histogram of {HOSTILE}: ")
+    assert len(pictures(html)) == 1
+    assert HOSTILE in Outline(html).words
 
 
 @pytest.mark.parametrize("count", [1, 100])
@@ -113,4 +112,4 @@ def test_a_picture_takes_two_kilobytes_at_most(made: Any, count: int) -> None:
 def test_the_page_holds_the_pictures_outside_of_its_scripts(made: Any, tmp_path: Path) -> None:
     page = write_page(report_of(made, drawn(0), drawn(1)), tmp_path / "r.html").read_text(encoding="utf-8")
     plain = re.sub(r"<script.*?</script>", "", page, flags=re.DOTALL)
-    assert len(pictures(plain)) == 2
+    assert len(re.findall(r'<div class="outline"><svg', plain)) == 2

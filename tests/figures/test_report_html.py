@@ -10,7 +10,7 @@ from ptq_lab.figures.tables import problems_html, report_html
 from ptq_lab.report.dynamic_text import DOCUMENT_HEADERS
 from ptq_lab.report.tables import PerformanceRow, ProductRow, Report, Table
 
-VOID = {"br", "meta", "img", "link", "path", "rect"}
+VOID = {"br", "wbr", "meta", "img", "link", "path", "rect"}
 
 
 class Outline(HTMLParser):

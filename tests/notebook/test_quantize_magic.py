@@ -184,3 +184,20 @@ def test_a_transformer_is_previewed_and_quantized_dynamically(shell: Any) -> Non
     assert shell.user_ns["plan"] == shell.user_ns["result"].plan
     assert shell.user_ns["result"].report.summary.products == 17
     onnx.checker.check_model("q.onnx")
+
+
+def test_explain_shows_the_diagnosis_in_the_report_and_two_more_figures(shell: Any, cell: Any) -> None:
+    outputs = shell.outputs_of(cell("demo.model_path --explain -r result"))
+    assert "diagnosis" in outputs[0].data["text/plain"]
+    assert 'aria-label="Diagnosis"' in outputs[0].data["text/html"]
+    assert [PLOTLY in output.data for output in outputs] == [False, True, True, True, True]
+    assert shell.user_ns["result"].report.explanation is not None
+
+
+def test_an_explanation_at_the_end_of_a_cell_is_shown_as_a_diagnosis_with_pictures(shell: Any, cell: Any) -> None:
+    shell.outputs_of(cell("demo.model_path --quiet -r result"))
+    found = shell.user_ns["result"].explain()
+    data, _ = shell.display_formatter.format(found)
+    assert "<svg" in data["text/html"]
+    assert "<script" not in data["text/html"]
+    assert data["text/plain"].startswith("diagnosis")

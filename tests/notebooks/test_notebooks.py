@@ -70,6 +70,30 @@ def test_a_notebook_runs_and_its_results_survive_without_scripts_and_widgets(
 
 
 @pytest.mark.notebook
+def test_weight_quantization_compares_widths_shows_a_plan_and_prints_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    notebook = execute(ROOT / "notebooks" / "02_weight_quantization.ipynb", tmp_path, monkeypatch)
+    said = [bundle["text/plain"] for bundle in bundles_of(notebook)]
+    widths, ways = (text for text in said if "1 - cosine on evaluation" in text)
+    errors = re.search(r"1 - cosine on calibration +(\S+) +(\S+) +(\S+)", widths)
+    assert errors is not None
+    eight, four, three = map(float, errors.groups())
+    assert eight < four < three
+    assert "[weight_quant_param] per_channel      true" in ways
+    assert sum("'sten' matches no node" in text for text in said) == 1
+    assert sum("min_quant_weight_channel=16" in text and "block7/depthwise/Conv" in text for text in said) == 1
+    assert sum("ptq-lab convert" in text and "output='digits_4_bits.onnx'" in text for text in said) == 1
+    printed = "".join(
+        output.text for cell in notebook.cells for output in cell.get("outputs", []) if output.output_type == "stream"
+    )
+    rows = re.findall(r"([\d.]+)% per channel +([\d.]+)% per layer", printed)
+    assert len(rows) == 5
+    assert all(float(fine) < float(shared) for fine, shared in rows)
+    assert (tmp_path / "digits_4_bits.onnx").exists()
+
+
+@pytest.mark.notebook
 def test_full_quantization_shows_integer_layers_ranges_a_threshold_and_a_layer_left_in_float(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

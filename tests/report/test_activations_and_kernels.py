@@ -6,6 +6,7 @@ import csv
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -48,7 +49,7 @@ def report_of(done: Integers, execution: Execution | None = None) -> Report:
     )
     return build_report(
         done.original,
-        done.quantized,
+        SimpleNamespace(model=done.quantized, size=done.quantized.size),
         Quantized(plan=done.plan, model=done.quantized, prepared=done.original),
         Measured(outputs=outputs, compared_on="4 samples"),
         Options(),

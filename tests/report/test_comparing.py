@@ -13,6 +13,7 @@ import pytest
 from numpy.typing import NDArray
 
 from ptq_lab.errors import InferenceError
+from ptq_lab.evaluation import Judged
 from ptq_lab.graph import load_model
 from ptq_lab.progress import Step
 from ptq_lab.report.compare import compare_outputs, measure
@@ -24,6 +25,7 @@ class Given:
     """Inputs held in a list."""
 
     origin = "three inputs"
+    random = False
 
     def __init__(self, feeds: list[dict[str, NDArray[Any]]]) -> None:
         self.feeds = feeds
@@ -111,9 +113,9 @@ def test_a_metric_is_scored_on_both_sessions_in_order() -> None:
     class Judge:
         name = "calls"
 
-        def score(self, session: Any) -> float:
+        def judge(self, session: Any) -> Judged:
             seen.append(session)
-            return float(len(seen))
+            return Judged(score=float(len(seen)))
 
     found = measure(original, original, Given([matmul().feeds]), Judge())
     assert (found.metric, found.before, found.after, found.compared_on) == ("calls", 1.0, 2.0, "three inputs")

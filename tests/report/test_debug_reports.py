@@ -34,6 +34,7 @@ FLAGS = ["InOutFlag", "DataTypeFlag", "TensorTypeFlag"]
 NUMBERS = ["Min", "Q1", "Median", "Q3", "MAX", "Mean", "Var", "Sparsity", "Clip", "CosineSimilarity"]
 STATISTICS = [*TENSOR, *FLAGS, *NUMBERS]
 PARAMETERS = [*TENSOR, "ElementsNum", "Dims", "Scale", "ZeroPoint", "Bits", "CorrectionVar", "CorrectionMean"]
+KEPT = ["manifest.json", "output_summary.csv", "quant_param.csv", "report.html", "report.json"]
 WEIRD = 'a,"b"\n<script>alert(1)</script>\r\n;=x'
 WAYS: dict[str, dict[str, Any]] = {
     "weights": {"quant_type": "WEIGHT_QUANT", "bit_num": 6, "min_quant_weight_channel": 0},
@@ -105,7 +106,7 @@ def test_every_way_of_quantizing_writes_the_documents_files_with_its_columns(way
     quantize(network(), folder, way, samples(3))
     rounds = 1 if way in ("weights", "mixed") else 3
     reports = [f"report_{number}.csv" for number in range(rounds)]
-    assert files(folder) == sorted(["manifest.json", "output_summary.csv", "quant_param.csv", "report.html", *reports])
+    assert files(folder) == sorted([*KEPT, *reports])
     for report in reports:
         assert list(read(folder / report)[0]) == STATISTICS
     assert list(read(folder / "quant_param.csv")[0]) == PARAMETERS
@@ -202,7 +203,7 @@ def test_the_originals_bytes_are_those_of_its_code(tmp_path: Path) -> None:
     data = [{"x": np.array([[0, 1, 2, 3]], np.float32)}]
     quantize(proto, tmp_path / "debug", "weights", data, mindspore_csv=True)
     folder = tmp_path / "debug"
-    assert files(folder) == ["manifest.json", "output_summary.csv", "quant_param.csv", "report.html", "round_0.csv"]
+    assert files(folder) == sorted([*KEPT, "round_0.csv"])
     lines = (folder / "round_0.csv").read_text(encoding="utf-8").split("\n")
     assert lines[0] == "," + ",".join(STATISTICS).replace("MAX", "Max") + ","
     assert lines[1] == "0,fc,MatMul,x,Input,Origin,Activation,0,1,2,3,3,1.5,1.11803,0.25,0,1,"
@@ -287,7 +288,7 @@ def test_an_existing_folder_keeps_what_is_not_ours_and_loses_our_old_rounds(tmp_
     (folder / "notes.txt").write_text("mine", encoding="utf-8")
     first = (folder / "report_0.csv").read_bytes()
     quantize(network(), folder, "full", samples(1))
-    kept = {"manifest.json", "output_summary.csv", "quant_param.csv", "report.html", "report_0.csv"}
+    kept = {*KEPT, "report_0.csv"}
     assert set(files(folder)) == kept | {"notes.txt", "report_99.csv"}
     assert (folder / "report_0.csv").read_bytes() != first
     assert (folder / "notes.txt").read_text(encoding="utf-8") == "mine"

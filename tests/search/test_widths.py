@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -20,8 +21,9 @@ from ptq_lab.numerics.entropy import code_entropy
 from ptq_lab.numerics.step import find_step, step_codes, try_step
 from ptq_lab.numerics.width_errors import width_errors
 from ptq_lab.plan import QuantPlan, make_plan
-from ptq_lab.search.allocate import make_tables, meet_error
+from ptq_lab.search.allocate import Tables, meet_error
 from ptq_lab.search.front import fit_error, fit_size, pareto_front
+from ptq_lab.search.packed import PackedWidths
 from ptq_lab.search.sensitivity import Sensitivity, changes_of, measure_sensitivity
 from ptq_lab.search.trials import Trials
 from tests.models import random
@@ -132,10 +134,17 @@ def measured() -> tuple[QuantPlan, Sensitivity, list[dict[str, Any]]]:
     return plan, measure_sensitivity(model, plan, samples[:8]), samples
 
 
+def tables_of(
+    plan: QuantPlan, sensitivity: Sensitivity, widths: Iterable[int], pins: Mapping[str, int] | None = None
+) -> Tables:
+    read = load_model(DIGITS.model_path).weight
+    return PackedWidths(plan=plan, read=read, allowed=tuple(widths), pins=pins or {}).tables(sensitivity)
+
+
 def test_predictions_order_allocations_as_runs_do(measured: Any) -> None:
     plan, sensitivity, samples = measured
     model = load_model(DIGITS.model_path)
-    found = make_tables(plan, sensitivity, tuple(range(2, 9)))
+    found = tables_of(plan, sensitivity, range(2, 9))
     trials = Trials(model, sensitivity.tensors, samples[8:])
     generator, expected, run = np.random.default_rng(0), [], []
     for _ in range(24):
@@ -161,16 +170,16 @@ def test_threads_measure_the_same_and_a_deadline_leaves_a_usable_rest(measured: 
 def test_pins_hold_whatever_the_budget(measured: Any) -> None:
     plan, sensitivity, _ = measured
     pinned = sensitivity.tensors[0]
-    found = make_tables(plan, sensitivity, (4, 8), {pinned: 2})
+    found = tables_of(plan, sensitivity, (4, 8), {pinned: 2})
     for point in range(len(found.front.sizes)):
-        bits = found.allocation(found.front.columns(point)).bits
+        bits = found.allocation(found.front.columns(point)).labels
         assert bits[pinned] == 2
         assert {width for tensor, width in bits.items() if tensor != pinned} <= {4, 8}
 
 
 def test_runs_correct_a_prediction_that_is_wrong_by_a_factor(measured: Any) -> None:
     plan, sensitivity, _ = measured
-    found = make_tables(plan, sensitivity, tuple(range(2, 9)))
+    found = tables_of(plan, sensitivity, range(2, 9))
     limit = 30 * found.most_exact.predicted
 
     def three_times(bits: Any) -> float:

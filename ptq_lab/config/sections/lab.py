@@ -44,7 +44,6 @@ class LabOptions(OptionGroup):
             what="How quantized weights are stored: packed bits in a plain ONNX file, or entropy-coded in a container.",
             when="entropy when the size to download counts more than being a plain ONNX file.",
             source=OURS,
-            implemented=("packed",),
         ),
     ] = "packed"
     providers: Annotated[

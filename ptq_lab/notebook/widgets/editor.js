@@ -59,6 +59,14 @@ function sectionBox({ name, about, options }, put) {
   return { element, draw };
 }
 
+/** Whether the page has the extension that writes texts into cells; a message that nobody hears would be an error. */
+function takesCells() {
+  const { federated_extensions: extensions = [], disabledExtensions: disabled = [] } =
+    JSON.parse(document.getElementById("jupyter-config-data")?.textContent || "{}");
+  const off = disabled.some((name) => String(name).split(":")[0] === "ptq-lab");
+  return extensions.some(({ name }) => name === "ptq-lab") && !off;
+}
+
 function render({ model, el }) {
   let timer = 0, settling = 0, count = 0, asked = null, dirty = false;
   const view = Math.random().toString(36).slice(2, 8);
@@ -104,9 +112,7 @@ function render({ model, el }) {
     copied.textContent = await copyText(whole);
     whole.hidden = copied.textContent === "copied";
   });
-  // The extension of JupyterLab says on the page that it takes texts for cells.
-  const extension = "ptqLabCell" in document.body.dataset;
-  const toCell = extension ? button("To cell", () => { flush(); send({ do: "cell" }); }) : null;
+  const toCell = takesCells() ? button("To cell", () => { flush(); send({ do: "cell" }); }) : null;
 
   const select = ({ line, column, end }) => {
     const start = area.value.split("\n").slice(0, line - 1).reduce((sum, text) => sum + text.length + 1, 0);

@@ -1,0 +1,61 @@
+"""A large weight decoded in blocks that stay in the cache, without a second copy of it."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ptq_lab.numerics.weights import QuantizedWeight
+
+_BLOCK = 1 << 16  # elements
+
+
+def dequantize_in_blocks(weight: QuantizedWeight) -> NDArray[np.float32]:
+    """Return what :func:`~ptq_lab.numerics.dequantize_weight` returns, bit for bit, several times as fast.
+
+    Examples
+    --------
+    >>> from ptq_lab.numerics import dequantize_weight, quantize_weight
+    >>> weight = quantize_weight(np.linspace(-1, 1, 24, dtype=np.float32).reshape(2, 3, 4), bits=5, axis=1)
+    >>> bool((dequantize_in_blocks(weight) == dequantize_weight(weight)).all())
+    True
+    """
+    shape, axis = weight.codes.shape, weight.axis
+    values = np.empty(shape, np.float32)
+    if not values.size:
+        return values
+    channels = 1 if axis is None else shape[axis]
+    inner = values.size if axis is None else math.prod(shape[axis + 1 :])
+    if inner == 1:  # the last axis: scales lie along the rows
+        matrix, across = (values.size // channels, channels), (1, channels)
+        scale, offset = weight.scale.reshape(across), weight.offset.reshape(across)
+    else:
+        outer = values.size // (channels * inner)
+        matrix = (outer * channels, inner)
+        scale, offset = (np.tile(each.reshape(channels, 1), (outer, 1)) for each in (weight.scale, weight.offset))
+    _decode_rows(weight.codes.reshape(matrix), values.reshape(matrix), scale, offset)
+    return values
+
+
+def _decode_rows(
+    codes: NDArray[np.int8 | np.int16],
+    decoded: NDArray[np.float32],
+    scale: NDArray[np.float32],
+    offset: NDArray[np.float32],
+) -> None:
+    """Decode a matrix whose scales are a column of it or a row."""
+    rows, columns = codes.shape
+    width = min(columns, _BLOCK)
+    height = max(1, _BLOCK // width)
+    shifted = bool(offset.any())
+    for row in range(0, rows, height):
+        across = slice(row, row + height)
+        for column in range(0, columns, width):
+            along = slice(column, column + width)
+            here = (across if len(scale) > 1 else slice(None), along if scale.shape[1] > 1 else slice(None))
+            target = decoded[across, along]
+            np.multiply(codes[across, along], scale[here], out=target)
+            if shifted:
+                np.add(target, offset[here], out=target)

@@ -1,0 +1,141 @@
+"""Steps as the choice to make: codes are entropy-coded, so what counts is how coarse each weight's one step is.
+
+An entropy coder charges a rare large code little, so nothing has to be cut off and no channel needs a scale of its own:
+at equal error, one step for a tensor takes fewer coded bits than a grid per channel.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ptq_lab.numerics import QuantizedWeight, find_step, quantize_step, quantize_weight, weight_error
+from ptq_lab.numerics.entropy import count_levels, entropy_of
+from ptq_lab.numerics.similarity import power_of
+from ptq_lab.numerics.step import step_costs, unit_step
+from ptq_lab.plan import Coding, QuantPlan, TensorPlan
+from ptq_lab.progress import Progress, Step, silent
+from ptq_lab.search.allocate import Tables, lay_out
+from ptq_lab.search.choices import Read
+from ptq_lab.search.relative import FALLBACK
+from ptq_lab.search.sensitivity import Sensitivity
+
+LABELS = tuple(range(37))  # quarters of an octave, from an error as large as the weight down to 0.2 %
+_PER_OCTAVE = 4
+_MOST_STEPS = 1 << 15  # from zero to the largest value, so that codes fit 16 bits
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CodedSteps:
+    """Entropy-coded codes: the label says how fine the step is, in quarters of an octave.
+
+    Attributes
+    ----------
+    plan : QuantPlan
+        The weights; its own widths do not matter.
+    read : callable
+        Tensor name to float32 weight.
+    pins : mapping of str to int
+        Weights whose width is given; they keep their grids per channel.
+    """
+
+    plan: QuantPlan
+    read: Read
+    pins: Mapping[str, int]
+
+    def by_rule(self, target: float, *, progress: Progress) -> QuantPlan:
+        """Return the plan in which each weight has the one step at which its relative error is a target.
+
+        Where no step keeps within the target, the weight gets 8 bits per channel, as in the original.
+        """
+        entries = []
+        for index, entry in enumerate(self.plan.entries):
+            values = self.read(entry.tensor)
+            if entry.tensor in self.pins:
+                made = _with_width(entry, values, self.pins[entry.tensor])
+            else:
+                found = find_step(values, target)
+                stepped = _with_step(entry, values, found.step) if found.met else None
+                made = stepped or _with_width(entry, values, FALLBACK)
+            entries.append(made)
+            progress(Step("quantize", index + 1, len(self.plan.entries), entry.tensor))
+        return replace(self.plan, entries=tuple(entries))
+
+    def tables(self, sensitivity: Sensitivity) -> Tables:
+        """Return what every step costs and weighs, from the gains that were measured."""
+        noise, bits = np.zeros((2, len(self.plan.entries), len(LABELS)))
+        allowed = np.ones(noise.shape, bool)
+        for index, entry in enumerate(self.plan.entries):
+            values = self.read(entry.tensor)
+            if entry.tensor in self.pins:
+                weight, coding = _width(entry, values, self.pins[entry.tensor])
+                noise[index], bits[index] = weight_error(values, weight) ** 2 * power_of(values), coding.entropy
+                allowed[index, 1:] = False
+            else:
+                steps = unit_step(values) * np.array([_fraction(label) for label in LABELS])
+                noise[index], bits[index] = step_costs(values, steps)
+                allowed[index] = np.abs(values).max() < steps * _MOST_STEPS
+        counts = np.array([[math.prod(entry.shape)] for entry in self.plan.entries], np.float64)
+        sizes = np.ceil(bits * counts / 8) + [[8.0 * _channels(entry, self.pins)] for entry in self.plan.entries]
+        known = replace(sensitivity, widths=LABELS, noise=noise)
+        return lay_out(self.plan, known, sizes, allowed, bits)
+
+    def rounded(self, labels: Mapping[str, int], *, progress: Progress = silent) -> QuantPlan:
+        """Return the plan with codes of some steps."""
+        entries = []
+        for index, entry in enumerate(self.plan.entries):
+            values = self.read(entry.tensor)
+            if entry.tensor in self.pins:
+                made = _with_width(entry, values, self.pins[entry.tensor])
+            else:
+                step = unit_step(values) * _fraction(labels[entry.tensor])
+                made = _with_step(entry, values, step) or _with_width(entry, values, FALLBACK)
+            entries.append(made)
+            progress(Step("quantize", index + 1, len(self.plan.entries), entry.tensor))
+        return replace(self.plan, entries=tuple(entries))
+
+
+def count_codes(plan: QuantPlan) -> QuantPlan:
+    """Return a plan with codes that also says what entropy coding makes of them."""
+    return replace(plan, entries=tuple(_counted(entry) for entry in plan.entries))
+
+
+def _fraction(label: int) -> float:
+    return float(2.0 ** (-label / _PER_OCTAVE))
+
+
+def _channels(entry: TensorPlan, pins: Mapping[str, int]) -> int:
+    return entry.channels if entry.tensor in pins else 1
+
+
+def _with_step(entry: TensorPlan, values: NDArray[np.float32], step: float) -> TensorPlan | None:
+    """Return the entry with the codes of one step, or ``None`` if they need more than 16 bits."""
+    if np.abs(values).max() >= step * _MOST_STEPS:
+        return None
+    weight = quantize_step(values, step)
+    return replace(entry, bits=weight.bits, weight=weight, coding=_coding(weight, step))
+
+
+def _with_width(entry: TensorPlan, values: NDArray[np.float32], bits: int) -> TensorPlan:
+    weight, coding = _width(entry, values, bits)
+    return replace(entry, bits=bits, weight=weight, coding=coding)
+
+
+def _width(entry: TensorPlan, values: NDArray[np.float32], bits: int) -> tuple[QuantizedWeight, Coding]:
+    weight = quantize_weight(values, bits=bits, axis=entry.axis, correct=entry.correct)
+    return weight, _coding(weight)
+
+
+def _counted(entry: TensorPlan) -> TensorPlan:
+    if entry.coding is not None or entry.weight is None:
+        return entry
+    return replace(entry, coding=_coding(entry.weight))
+
+
+def _coding(weight: QuantizedWeight, step: float | None = None) -> Coding:
+    counts = count_levels(weight.codes)
+    return Coding(entropy=entropy_of(counts), levels=int(np.count_nonzero(counts)), step=step)
