@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 _HOME = {
+    "ConfigEditor": "notebook.widgets.editor",
     "ConfigError": "errors",
     "InferenceError": "errors",
     "MissingExtra": "errors",
@@ -162,6 +163,7 @@ if TYPE_CHECKING:  # "as" tells type checkers that a name is exported
     from ptq_lab.notebook.extension import (
         unload_ipython_extension as unload_ipython_extension,
     )
+    from ptq_lab.notebook.widgets.editor import ConfigEditor as ConfigEditor
     from ptq_lab.pipeline import preview as preview
     from ptq_lab.pipeline import quantize as quantize
     from ptq_lab.plan import QuantPlan as QuantPlan

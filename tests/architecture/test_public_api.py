@@ -8,6 +8,7 @@ import sys
 import ptq_lab
 
 PUBLIC = [
+    "ConfigEditor",
     "ConfigError",
     "InferenceError",
     "MissingExtra",

@@ -59,7 +59,7 @@ LIBRARIES: dict[str, set[str]] = {
     "calibration": {"numpy", "PIL"},
     "report": {"numpy"},
     "figures": {"numpy", "plotly", "jinja2", "markupsafe"},
-    "notebook": {"IPython", "ipywidgets", "anywidget", "traitlets", "onnx", "jupyter_core"},  # its data folders
+    "notebook": {"IPython", "ipywidgets", "anywidget", "comm", "traitlets", "onnx", "jupyter_core"},  # its data folders
     "demo": {"numpy"},
     "lesson": {"numpy", "PIL"},  # Pillow writes what models make as PNG
 }
@@ -132,6 +132,7 @@ ROOMS: dict[str, set[str]] = {
         "flags",
         "graph",
         "mixed_bits",
+        "notebook",  # widget(), inside the function
         "pipeline",
         "plan",
         "recipe",
