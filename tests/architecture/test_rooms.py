@@ -28,6 +28,7 @@ LIBRARIES: dict[str, set[str]] = {
     "int8": {"numpy"},
     "route": set(),
     "weight_quant": set(),
+    "weight_effort": set(),
     "pins": set(),
     "edits": set(),
     "recipe": set(),
@@ -71,8 +72,8 @@ ROOMS: dict[str, set[str]] = {
     "entries": {"numerics", "graph"},
     "plan": {"numerics", "graph", "entries"},
     "int8": {"numerics", "graph", "plan"},
-    "route": {"graph", "numerics", "plan"},
-    "search": {"numerics", "graph", "plan", "int8", "runtime", "calibration"},
+    "route": {"graph", "numerics", "plan", "search"},  # search: what was done to each layer
+    "search": {"numerics", "graph", "plan", "int8", "runtime", "calibration", "entries"},
     "devices": {"graph", "int8", "numerics"},
     "mixed_bits": {"calibration", "config", "flags", "graph", "plan", "report", "runtime", "search"},
     "weight_quant": {
@@ -87,7 +88,9 @@ ROOMS: dict[str, set[str]] = {
         "route",
         "runtime",
         "search",
+        "weight_effort",
     },
+    "weight_effort": {"calibration", "config", "graph", "plan", "search"},
     "result": {"calibration", "config", "graph", "manifest", "output", "plan", "report"},
     "explanation": {"config", "debug", "manifest", "pipeline", "report", "result", "runtime"},
     "pins": {"graph", "plan"},

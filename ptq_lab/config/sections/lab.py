@@ -32,8 +32,6 @@ class LabOptions(OptionGroup):
             what="How much time is spent on accuracy; unset means balanced with samples, fast without.",
             when="best for the version you ship, fast while you try things out.",
             source=OURS,
-            implemented=("fast",),
-            implemented_for=("FULL_QUANT", "DYNAMIC_QUANT"),
             example="fast",
         ),
     ] = None
