@@ -18,7 +18,7 @@ BALANCED_SAMPLES, BEST_SAMPLES = 32, 200
 RECIPES = {
     "fast": Recipe(ranges=False, bias=False, after_activation=False, refit=False),
     "balanced": Recipe(),
-    "best": Recipe(gptq=True, descent=True, blend=None),
+    "best": Recipe(gptq=True, descent=True, blend=None, offsets=7),
 }
 _SWITCHES = {
     "search_ranges": "ranges",
@@ -81,6 +81,8 @@ def _with_switches(recipe: Recipe, config: QuantConfig, *, gptq: bool) -> Recipe
         if value is not None:
             changed[name] = value
     changed["positions"] = config.rounding.positions
+    if config.rounding.offsets is not None:
+        changed["offsets"] = 16 if config.rounding.offsets else 0
     return Recipe(**changed)
 
 

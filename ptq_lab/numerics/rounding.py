@@ -11,7 +11,8 @@ through the inputs one by one and treats all outputs at once.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,12 +40,16 @@ class Steps:
     scale, offset : ndarray of float32, shape (groups, 1, rows)
         Real units per step, and what code 0 means.
     bits : int
+    free : bool
+        Whether offsets are free numbers. Otherwise code ``2**(bits - 1)`` means zero, so that no offset has to be
+        stored, and the sign of the scale says on which side of zero there is one code more.
     """
 
     codes: Array
     scale: Array
     offset: Array
     bits: int
+    free: bool = True
 
     @property
     def values(self) -> Array:
@@ -58,14 +63,14 @@ def nearest(weight: Array, scale: Array, offset: Array, bits: int) -> Steps:
     Examples
     --------
     >>> one = np.ones((1, 1, 1), np.float32)
-    >>> nearest(np.array([[[-0.2], [0.9], [7.0]]], np.float32), one, 0 * one, bits=2).codes.ravel().tolist()
-    [0.0, 1.0, 3.0]
+    >>> nearest(np.array([[[-0.2], [0.9], [7.0]]], np.float32), one, 0 * one, bits=2).codes.ravel().astype(int).tolist()
+    [0, 1, 3]
     """
     codes = np.clip(np.rint((weight - offset) / scale), 0, 2**bits - 1)
     return Steps(np.asarray(codes, np.float32), scale, offset, bits)
 
 
-def fit_range(weight: Array, bits: int, importance: Array | None = None) -> Steps:
+def fit_range(weight: Array, bits: int, importance: Array | None = None, *, free: bool = True) -> Steps:
     """Choose for each row the range whose nearest steps cost least, and round to it.
 
     Parameters
@@ -74,6 +79,8 @@ def fit_range(weight: Array, bits: int, importance: Array | None = None) -> Step
     bits : int
     importance : ndarray of float32, shape (groups, K, 1), optional
         What a squared error of each input costs. Without, the error counts to the power 2.4.
+    free : bool
+        Whether offsets are free numbers, see `Steps`.
 
     Notes
     -----
@@ -88,14 +95,11 @@ def fit_range(weight: Array, bits: int, importance: Array | None = None) -> Step
     [0, 1, 1, 2, 3]
     """
     low, high = weight.min(axis=1, keepdims=True), weight.max(axis=1, keepdims=True)
-    middle, span = (low + high) / 2, high - low
-    flat = span <= 1e-12 * np.maximum(np.abs(middle), 1e-30)
-    span = np.where(flat, 1.0, span).astype(np.float32)
-    least = np.full(span.shape, np.inf)
-    chosen = np.ones_like(span)
-    for factor in FACTORS.astype(np.float32):
-        found = nearest(weight, *_ends(middle, span * factor, bits), bits)
-        error = found.values
+    least, found = np.full(low.shape, np.inf), nearest(weight, *_grid(low, high, 1.0, bits, free), bits)
+    scale, offset = found.scale, found.offset
+    for factor in FACTORS:
+        steps = nearest(weight, *_grid(low, high, factor, bits, free), bits)
+        error = steps.values
         error -= weight
         np.square(error, out=error)
         cost = (
@@ -103,18 +107,29 @@ def fit_range(weight: Array, bits: int, importance: Array | None = None) -> Step
         )
         total = cost.sum(axis=1, keepdims=True, dtype=np.float64)
         better = total < least
-        least, chosen = np.where(better, total, least), np.where(better, factor, chosen)
-    scale, offset = _ends(middle, span * chosen, bits)
-    return nearest(weight, scale, np.where(flat, low, offset), bits)
+        least = np.where(better, total, least)
+        scale, offset = np.where(better, steps.scale, scale), np.where(better, steps.offset, offset)
+    return replace(nearest(weight, scale, offset, bits), free=free)
 
 
-def _ends(middle: Array, span: Array, bits: int) -> tuple[Array, Array]:
+def _grid(low: Array, high: Array, factor: float, bits: int, free: bool) -> tuple[Array, Array]:
+    """Return scale and offset of a range that shrinks by a factor; of a constant row, the constant as code 0."""
+    half = 2.0 ** (bits - 1)
+    if not free:
+        reach = np.maximum(np.maximum(high, -low), _TINY) * factor
+        scale = np.where(high > -low, -reach, reach) / half
+        return np.asarray(scale, np.float32), np.asarray(-half * scale, np.float32)
+    middle, span = (low + high) / 2, high - low
+    flat = span <= 1e-12 * np.maximum(np.abs(middle), _TINY)
+    scale, offset = _ends(middle, np.where(flat, 1.0, span * factor), bits)
+    return scale, np.asarray(np.where(flat, low, offset), np.float32)
+
+
+def _ends(middle: Array, span: NDArray[Any], bits: int) -> tuple[Array, Array]:
     """Return scale and offset of a range."""
     if bits == 1:  # two levels, a half span apart around the middle: the ends would be the worst choice
-        scale, offset = span / 2, middle - span / 4
-    else:
-        scale, offset = span / (2**bits - 1), middle - span / 2
-    return np.asarray(scale, np.float32), np.asarray(offset, np.float32)
+        return np.asarray(span / 2, np.float32), np.asarray(middle - span / 4, np.float32)
+    return np.asarray(span / (2**bits - 1), np.float32), np.asarray(middle - span / 2, np.float32)
 
 
 def hand_on(weight: Array, covariance: Exact, grid: Steps) -> Steps:
@@ -155,7 +170,7 @@ def hand_on(weight: Array, covariance: Exact, grid: Steps) -> Steps:
             codes[:, index : index + 1], errors[:, index - start : index - start + 1] = code, error
             rest[:, index + 1 : block.stop] -= upper[:, index, index + 1 : block.stop, None] * error
         rest[:, block.stop :] -= np.swapaxes(upper[:, block, block.stop :], 1, 2) @ errors
-    return Steps(_put_back(codes, order), grid.scale, grid.offset, grid.bits)
+    return replace(grid, codes=_put_back(codes, order))
 
 
 def descend(weight: Array, covariance: Exact, start: Steps, *, sweeps: int = 8, refits: bool = True) -> Steps:
@@ -189,14 +204,14 @@ def descend(weight: Array, covariance: Exact, start: Steps, *, sweeps: int = 8, 
     target = np.take_along_axis(weight, order[:, :, None], axis=1)
     sorted_covariance = _reordered(covariance, order).astype(np.float32)
     codes = np.take_along_axis(start.codes, order[:, :, None], axis=1)
-    steps = Steps(codes, start.scale, start.offset, start.bits)
+    steps = replace(start, codes=codes)
     for _ in range(sweeps):
         if refits:
             steps = refit(target, sorted_covariance, steps)
         if not _sweep(target, sorted_covariance, steps):
             break
     steps = refit(target, sorted_covariance, steps) if refits else steps
-    return Steps(_put_back(steps.codes, order), steps.scale, steps.offset, steps.bits)
+    return replace(steps, codes=_put_back(steps.codes, order))
 
 
 def _sweep(target: Array, covariance: Array, steps: Steps) -> bool:
@@ -244,6 +259,8 @@ def refit(weight: Array, covariance: NDArray[np.floating], steps: Steps) -> Step
     np.float32(0.107)
     """
     matrix = covariance.astype(np.float32, copy=False)
+    if not steps.free:
+        return _refit_scale(weight, matrix, steps)
     codes = steps.codes
     seen, ones = matrix @ codes, matrix.sum(axis=2, dtype=np.float64)[:, :, None]
     qq, q1 = _dot(codes, seen), _dot(codes, ones)
@@ -253,10 +270,27 @@ def refit(weight: Array, covariance: NDArray[np.floating], steps: Steps) -> Step
     stable = det > 1e-6 * np.maximum(qq * one, _TINY)
     safe = np.where(stable, det, 1.0)
     scale = np.where(stable, (qw * one - w1 * q1) / safe, steps.scale)
-    kept = stable & (scale > steps.scale / _MOST_CHANGE) & (scale < steps.scale * _MOST_CHANGE)
+    kept = stable & _near(scale, steps.scale)
     scale = np.where(kept, scale, steps.scale)
     offset = np.where(kept, (w1 - scale * q1) / np.where(kept, one, 1.0), steps.offset)
-    return Steps(codes, scale.astype(np.float32), offset.astype(np.float32), steps.bits)
+    return replace(steps, scale=scale.astype(np.float32), offset=offset.astype(np.float32))
+
+
+def _refit_scale(weight: Array, matrix: Array, steps: Steps) -> Steps:
+    """Fit scales alone, to codes counted from their zero."""
+    half = np.float32(2 ** (steps.bits - 1))
+    codes = steps.codes - half
+    seen = matrix @ codes
+    power = _dot(codes, seen)
+    scale = np.where(power > 0.0, _dot(seen, weight) / np.where(power > 0.0, power, 1.0), steps.scale)
+    scale = np.where(_near(scale, steps.scale), scale, steps.scale).astype(np.float32)
+    return replace(steps, scale=scale, offset=-half * scale)
+
+
+def _near(scale: Exact, old: Array) -> NDArray[np.bool_]:
+    """Tell where a scale has the sign of the old one, and about its size."""
+    ratio = scale / old
+    return np.asarray((ratio > 1.0 / _MOST_CHANGE) & (ratio < _MOST_CHANGE))
 
 
 def loss(weight: Array, covariance: NDArray[np.floating], steps: Steps) -> Exact:
@@ -298,7 +332,7 @@ def settle(weight: Array, bits: int, *, rounds: int = 6) -> Steps:
     Examples
     --------
     >>> row = np.array([0.0, 0.1, 1.0, 1.1], np.float32).reshape(1, 4, 1)
-    >>> settle(row, 1).values.ravel().round(3).tolist()
+    >>> settle(row, 1).values.ravel().astype(float).round(3).tolist()
     [0.05, 0.05, 1.05, 1.05]
     """
     steps = fit_range(weight, bits, np.ones((1, 1, 1), np.float32))

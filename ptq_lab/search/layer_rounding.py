@@ -17,8 +17,10 @@ Array = NDArray[np.float32]
 
 FOLDS = 4
 HELD_OUT = 8  # one sample in so many judges the steps and shapes none of them
-FEW_ROWS = 4.0  # positions per input below which other ridges are tried
-RIDGES = (0.01, 0.03, 0.1, 0.3, 1.0)
+FEW_ROWS = 12  # positions per input below which stronger ridges are tried
+RIDGES = (0.01, 0.1, 1.0)
+DAMPED = 2  # positions per input below which rounding trusts the covariance less
+DAMPING = 0.1
 ROUNDED_BITS = 8  # wider codes are as good as their neighbours
 
 
@@ -44,6 +46,8 @@ class Recipe:
         How far targets make up for earlier layers, 0..1; ``None``: chosen per layer on folds.
     positions : int
         Of a layer's input, over all samples.
+    offsets : int
+        Up to this width channels have an offset beside their scale; wider codes do without.
     """
 
     ranges: bool = True
@@ -54,6 +58,7 @@ class Recipe:
     refit: bool = True
     blend: float | None = 0.0
     positions: int = 4096
+    offsets: int = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +122,8 @@ class LayerWork:
         order = np.unique(read.samples, return_inverse=True)[1]
         self.judges = order % HELD_OUT == HELD_OUT - 1
         self.bias = layer.bias
+        if self._recoded:
+            self.weight = self._stored(self._range(self.float_rows, None))
         self.error = self._judge(self.given(dequantize_weight(self.weight)), self.bias)
 
     def given(self, weight: Array) -> Array:
@@ -181,7 +188,7 @@ class LayerWork:
 
     def _range(self, rows: Array, importance: Array | None) -> Steps:
         if self.weight.axis is not None:
-            return fit_range(rows, self.weight.bits, importance)
+            return fit_range(rows, self.weight.bits, importance, free=self._free)
         scale, offset = self.weight.scale, self.weight.offset - self.weight.scale * self._top
         shape = (rows.shape[0], 1, rows.shape[2])
         grid = (np.full(shape, scale, np.float32), np.full(shape, offset, np.float32))
@@ -189,8 +196,9 @@ class LayerWork:
         return Steps(codes.astype(np.float32), *grid, self.weight.bits)
 
     def _round(self, moments: list[Moments]) -> None:
-        target, ridge = self._target(moments)
-        covariance = _sum(moments).covariance(centred=self._centred, ridge=ridge)
+        target = self._target(moments)
+        damped = int((~self.judges).sum()) < DAMPED * self.float_rows.shape[1]
+        covariance = _sum(moments).covariance(centred=self._centred, ridge=DAMPING if damped else RIDGE)
         importance = np.diagonal(covariance, axis1=1, axis2=2).astype(np.float32)[:, :, None]
         steps = self._range(target, importance)
         if self.recipe.gptq:
@@ -200,18 +208,19 @@ class LayerWork:
             refits = self.recipe.refit and self.weight.axis is not None
             self.offer("descent", self._stored(descend(target, covariance, steps, refits=refits)))
 
-    def _target(self, moments: list[Moments]) -> tuple[Array, float]:
+    def _target(self, moments: list[Moments]) -> Array:
+        """Return the weights to round towards."""
         blend, ridge = self.recipe.blend, RIDGE
-        rows = int((~self.judges).sum())
-        few = rows < FEW_ROWS * self.float_rows.shape[1]
         if blend is None:
-            aim = choose_aim(moments, self._judge_fold, centred=self._centred, ridges=RIDGES if few else (RIDGE,))
+            few = int((~self.judges).sum()) < FEW_ROWS * self.float_rows.shape[1]
+            ridges = RIDGES if few else (RIDGE,)
+            aim = choose_aim(moments, self._judge_fold, centred=self._centred, ridges=ridges)
             blend, ridge = aim.blend, aim.ridge
         self.blend = blend
         if blend == 0.0:
-            return self.float_rows, max(ridge, 0.1) if few else ridge
+            return self.float_rows
         move = _sum(moments).move(centred=self._centred, ridge=ridge)
-        return self.float_rows + np.float32(blend) * move, ridge
+        return self.float_rows + np.float32(blend) * move
 
     def _judge_fold(self, fold: int, move: Array, blend: float) -> float:
         """Return the error of a fold with weights moved by what the other folds say, and their mean."""
@@ -228,6 +237,16 @@ class LayerWork:
         """The fold of each position; -1 for those held out."""
         order = np.unique(self.read.samples, return_inverse=True)[1]
         return np.where(self.judges, -1, (order // 2) % FOLDS)
+
+    @property
+    def _free(self) -> bool:
+        """Whether channels have offsets; of two levels one would have to be zero without."""
+        return self.weight.bits <= self.recipe.offsets or self.weight.bits == 1
+
+    @property
+    def _recoded(self) -> bool:
+        """Whether the codes that were there have offsets that are not to be stored."""
+        return self.layer.alone and self.weight.axis is not None and not self._free
 
     @property
     def _centred(self) -> bool:

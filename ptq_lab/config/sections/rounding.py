@@ -100,6 +100,18 @@ class RoundingOptions(OptionGroup):
             example="0.5",
         ),
     ] = None
+    offsets: Annotated[
+        bool | None,
+        Option(
+            kind=Flag(),
+            what="Whether channels have an offset of 4 bytes beside their scale; unset: yes, but at the best effort "
+            "not from 8 bits on.",
+            when="Switch it off at 4 bits when the file must be as small as can be.",
+            source=OURS,
+            ignored=_NO_SAMPLES,
+            example="false",
+        ),
+    ] = None
     positions: Annotated[
         int,
         Option(
