@@ -121,11 +121,11 @@ def _grid(low: Array, high: Array, factor: float, bits: int, free: bool) -> tupl
         return np.asarray(scale, np.float32), np.asarray(-half * scale, np.float32)
     middle, span = (low + high) / 2, high - low
     flat = span <= 1e-12 * np.maximum(np.abs(middle), _TINY)
-    scale, offset = _ends(middle, np.where(flat, 1.0, span * factor), bits)
-    return scale, np.asarray(np.where(flat, low, offset), np.float32)
+    step, start = _ends(middle, np.where(flat, 1.0, span * factor), bits)
+    return step, np.asarray(np.where(flat, low, start), np.float32)
 
 
-def _ends(middle: Array, span: NDArray[Any], bits: int) -> tuple[Array, Array]:
+def _ends(middle: NDArray[Any], span: NDArray[Any], bits: int) -> tuple[Array, Array]:
     """Return scale and offset of a range."""
     if bits == 1:  # two levels, a half span apart around the middle: the ends would be the worst choice
         return np.asarray(span / 2, np.float32), np.asarray(middle - span / 4, np.float32)

@@ -74,7 +74,7 @@ def climb(
     wanted = outputs_of(model, judges, providers=providers)
     plans = {"nearest": Improved(plan=plan, layers=())}
     for rung in rungs:
-        feeds = list(samples.take(min(edge, rung.samples)))
+        feeds = samples.take(min(edge, rung.samples))
         plans[rung.name] = improve_weights(plan, model, feeds, rung.recipe, providers=providers, progress=progress)
         if plans[rung.name].stopped:
             break

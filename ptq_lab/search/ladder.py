@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
@@ -36,7 +36,7 @@ class Improved:
 def improve_weights(
     plan: QuantPlan,
     model: Model,
-    samples: Sequence[Feeds],
+    samples: Iterable[Feeds],
     recipe: Recipe,
     *,
     memory: int = IN_MEMORY,
@@ -51,7 +51,7 @@ def improve_weights(
         Of weights alone, with codes.
     model : Model
         The float model, BatchNormalization folded.
-    samples : sequence of {input name: array}
+    samples : iterable of {input name: array}
         One in eight judges the steps, the others shape them.
     recipe : Recipe
     memory : int
@@ -77,7 +77,7 @@ def improve_weights(
         with suppress(KeyboardInterrupt):  # what is done is worth keeping; a second one ends the run
             for layer in _in_order(linear, twins):
                 layer = replace(layer, entry=entries[layer.entry.tensor])
-                found = _solve(layer, twins, len(samples), model.weight(layer.entry.tensor), recipe)
+                found = _solve(layer, twins, model.weight(layer.entry.tensor), recipe)
                 entries[layer.entry.tensor] = replace(layer.entry, weight=found.weight)
                 changed = {}
                 if found.bias is not None and found.bias is not layer.bias:
@@ -96,10 +96,10 @@ def _in_order(linear: Sequence[Linear], twins: Twins) -> Iterator[Linear]:
         yield from (layer for layer in linear if layer.source == source)
 
 
-def _solve(layer: Linear, twins: Twins, count: int, values: NDArray[np.float32], recipe: Recipe) -> Solved:
+def _solve(layer: Linear, twins: Twins, values: NDArray[np.float32], recipe: Recipe) -> Solved:
     weight = layer.entry.weight
     assert weight is not None  # the plan has codes
-    read = read_layer(layer, twins, range(count), recipe.positions)
+    read = read_layer(layer, twins, range(twins.count), recipe.positions)
     if not (np.isfinite(read.inputs).all() and np.isfinite(read.floats).all()):
         return Solved(weight, layer.bias, LayerSteps(layer.name, reason="it reads NaN or infinite values"))
     return LayerWork(layer, read, layer.rows(values), recipe, weight).solve()

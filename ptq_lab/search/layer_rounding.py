@@ -15,7 +15,7 @@ from ptq_lab.search.layer_inputs import Linear, Read
 
 Array = NDArray[np.float32]
 
-FOLDS = 4
+FOLDS = 3
 HELD_OUT = 8  # one sample in so many judges the steps and shapes none of them
 FEW_ROWS = 12  # positions per input below which stronger ridges are tried
 RIDGES = (0.01, 0.1, 1.0)
@@ -257,10 +257,10 @@ class LayerWork:
         return np.float32(2 ** (self.weight.bits - 1))
 
     def _moments(self) -> list[Moments]:
-        """Measure the inputs, fold by fold."""
-        read, folds, found = self.read, self._folds, []
+        """Measure the inputs, and what float weights lack with them, fold by fold."""
+        read, found = self.read, []
         for fold in range(FOLDS):
-            rows = folds == fold
+            rows = self._folds == fold
             inputs = read.inputs[:, rows]
             missing = np.asarray((read.floats[:, rows] - inputs) @ self.float_rows, np.float32)
             if read.shortcut is not None and read.wanted_shortcut is not None:  # make up for what is added, too

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-IN_MEMORY = 192 << 20  # bytes
+IN_MEMORY = 128 << 20  # bytes
 
 
 class Shelf:

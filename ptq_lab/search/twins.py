@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -29,7 +29,8 @@ class Twins:
     ----------
     model : Model
         Not changed.
-    samples : sequence of {input name: array}
+    samples : iterable of {input name: array}
+        Read once.
     memory : int
         Bytes of activations kept in memory; what is more waits in temporary files.
     providers : sequence of str
@@ -37,16 +38,21 @@ class Twins:
     """
 
     def __init__(
-        self, model: Model, samples: Sequence[Feeds], *, memory: int = IN_MEMORY, providers: Sequence[str] = CPU
+        self, model: Model, samples: Iterable[Feeds], *, memory: int = IN_MEMORY, providers: Sequence[str] = CPU
     ) -> None:
         self._models = {FLOAT: model, QUANTIZED: model.clone()}
-        self._samples = samples
+        self._count = 0
         self._providers = providers
         self._shelves = {side: Shelf(memory // 2) for side in self._models}
         self._nodes = {node.name or "": node for node in self._models[QUANTIZED].graph}
         self._known: set[str] = set()
         self._same: set[str] = set()  # tensors that nothing replaced has touched yet; kept once
         self._replaced: set[str] = set()
+        for index, feeds in enumerate(samples):
+            for name, array in feeds.items():
+                self._shelves[FLOAT].put(name, index, array)
+                self._same.add(name)
+            self._count = index + 1
 
     def __enter__(self) -> Twins:
         return self
@@ -54,6 +60,11 @@ class Twins:
     def __exit__(self, *error: Any) -> None:
         for shelf in self._shelves.values():
             shelf.__exit__(None, None, None)
+
+    @property
+    def count(self) -> int:
+        """How many samples there are."""
+        return self._count
 
     @property
     def known(self) -> frozenset[str]:
@@ -69,7 +80,6 @@ class Twins:
             If onnxruntime fails.
         """
         inputs = {spec.name for spec in self._models[FLOAT].inputs}
-        self._same |= inputs
         inner = [target for target in targets if target not in inputs]
         stages = dict(zip(inner, plan_stages(self._models[FLOAT], inner), strict=True))
         for target in targets:
@@ -82,8 +92,6 @@ class Twins:
 
     def values(self, tensor: str, sample: int) -> tuple[NDArray[Any], NDArray[Any]]:
         """Return a tensor of one sample, in float and as the quantized twin has it."""
-        if tensor in self._samples[sample]:
-            return self._samples[sample][tensor], self._samples[sample][tensor]
         mine = self._shelves[FLOAT].take(tensor, sample)
         return mine, mine if tensor in self._same else self._shelves[QUANTIZED].take(tensor, sample)
 
@@ -111,13 +119,13 @@ class Twins:
                 value.type = ir.TensorType(ir.DataType.from_numpy(self.values(value.name, 0)[index].dtype))
         session = open_session(segment, providers=self._providers)
         reads = [value.name or "" for value in segment.graph.inputs]
-        for sample in range(len(self._samples)):
+        for sample in range(self._count):
             feeds = {read: self.values(read, sample)[index] for read in reads}
             for name, array in run_session(session, feeds).items():
                 self._shelves[side].put(name, sample, array)
 
     def _drop(self, tensor: str) -> None:
-        for sample in range(len(self._samples)):
+        for sample in range(self._count):
             for shelf in self._shelves.values():
                 shelf.drop(tensor, sample)
         self._known.discard(tensor)

@@ -260,16 +260,32 @@ def test_gptq_needs_samples_and_says_how_to_give_them(tmp_path: Path) -> None:
         quantize(tmp_path, weight={"quant_strategy": "GPTQ"})
 
 
-@pytest.mark.parametrize("name", ["convolutions", "bias behind"])
-def test_gptq_beats_nearest_steps_on_convolutions_and_products_at_any_width(name: str) -> None:
-    proto, fit, judges = many(name)
-    for bits in (4, 6):
-        before, plan = rounded(proto, bits)
-        recipe = Recipe(ranges=False, bias=False, after_activation=False, gptq=True)
-        found = improve_weights(plan, before, list(fit), recipe)
-        assert error_of(before, found.plan, judges) < error_of(before, plan, judges)
-        assert found.plan.biases == {}
-        assert {step.step for layer in found.layers for step in layer.steps} == {"gptq"}
+SINGLE = {
+    "Conv": (node("Conv", ["x", "w"], ["y"], pads=[1, 1, 1, 1]), (6, 4, 3, 3), (1, 4, 9, 9)),
+    "Conv in groups": (node("Conv", ["x", "w"], ["y"], group=2), (6, 2, 3, 3), (1, 4, 9, 9)),
+    "depthwise Conv": (node("Conv", ["x", "w"], ["y"], group=4), (4, 1, 3, 3), (1, 4, 9, 9)),
+    "MatMul": (node("MatMul", ["x", "w"], ["y"]), (16, 7), (1, 9, 16)),
+    "Gemm": (node("Gemm", ["x", "w"], ["y"], transB=1), (7, 16), (9, 16)),
+}
+
+
+@pytest.mark.parametrize("name", SINGLE)
+@pytest.mark.parametrize("bits", [2, 4, 7])
+def test_gptq_alone_beats_nearest_steps_on_every_operator_at_any_width(name: str, bits: int) -> None:
+    layer, shape, size = SINGLE[name]
+    before, plan = rounded(model([layer], {"x": size}, ["y"], {"w": random(*shape)}), bits)
+    smooth = [np.cumsum(random(*size, seed=index), axis=-1) for index in range(40)]  # neighbours are alike
+    recipe = Recipe(ranges=False, bias=False, after_activation=False, gptq=True)
+    found = improve_weights(plan, before, [{"x": values} for values in smooth[:32]], recipe)
+    judges = open_samples([{"x": values} for values in smooth[32:]], before.inputs)
+    wanted = [each["y"] for each in outputs_of(before, list(judges))]
+    squares = []
+    for each in (found.plan, plan):
+        got = outputs_of(apply_plan(before, each), list(judges))
+        squares.append(sum(float(np.square(one - other["y"]).sum()) for one, other in zip(wanted, got, strict=True)))
+    assert squares[0] < squares[1]
+    assert found.plan.biases == {}
+    assert [step.step for step in found.layers[0].steps] == ["gptq"]
 
 
 def test_a_switch_of_its_own_turns_a_step_off(tmp_path: Path) -> None:
