@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
-from ptq_lab.calibration import Samples
+from ptq_lab.calibration import Samples, collect_statistics
 from ptq_lab.config import QuantConfig
 from ptq_lab.errors import SampleError
 from ptq_lab.graph import Model, fold_batchnorm
-from ptq_lab.graph.biases import bias_of, set_bias
+from ptq_lab.graph.biases import set_bias
+from ptq_lab.graph.pairs import find_pairs
 from ptq_lab.plan import QuantPlan
+from ptq_lab.progress import Progress
+from ptq_lab.runtime import require_same
 from ptq_lab.search.climb import Rung, unfit
+from ptq_lab.search.equalize import equalize_layers
 from ptq_lab.search.layer_inputs import find_linear
 from ptq_lab.search.layer_rounding import Recipe
 
@@ -58,17 +63,47 @@ def rungs_of(config: QuantConfig, samples: Samples) -> tuple[tuple[Rung, ...], t
     return ((), (refusal,)) if refusal else (tuple(rungs), ())
 
 
-def prepare(model: Model, rungs: tuple[Rung, ...], plan: QuantPlan) -> Model:
-    """Return the model with BatchNormalization folded, and with a bias of zeros where corrections need one."""
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """The float model that gets rounded, and what is to be said about it."""
+
+    model: Model
+    notes: tuple[str, ...] = ()
+
+
+def prepare(
+    model: Model, rungs: tuple[Rung, ...], plan: QuantPlan, config: QuantConfig, samples: Samples, *, progress: Progress
+) -> Prepared:
+    """Return a model of the same function that is kinder to round; the original itself where nothing is tried.
+
+    BatchNormalization is folded, layers whose mean is to be corrected get a bias, and with one scale per tensor the
+    ranges of neighbouring layers are balanced.
+
+    Raises
+    ------
+    InferenceError
+        If onnxruntime fails, or the function is not the same.
+    """
+    if not rungs:
+        return Prepared(model)
     prepared = fold_batchnorm(model)
+    notes: tuple[str, ...] = ()
     if any(rung.recipe.bias for rung in rungs):
-        for layer in find_linear(prepared, plan):
-            channels = layer.entry.shape[layer.entry.channel_axis]
-            if layer.node.op_type != "MatMul" and len(layer.node.inputs) < 3 and layer.bias is not None:
-                bias = bias_of(layer.node, channels)
-                assert bias is not None  # it has one
-                set_bias(prepared.graph, layer.node, bias)
-    return prepared
+        _give_biases(prepared, plan)
+    if not config.weight.per_channel and config.lab.equalize:
+        pairs = [pair.tensor for pair in find_pairs(prepared)]
+        seen = collect_statistics(prepared, pairs, samples, channels=True, progress=progress) if pairs else {}
+        equal = equalize_layers(prepared, seen)
+        prepared, notes = equal.model, tuple(filter(None, (equal.note,)))
+    require_same(model, prepared, next(iter(samples)))
+    return Prepared(prepared, notes)
+
+
+def _give_biases(model: Model, plan: QuantPlan) -> None:
+    """Give zeros to the layers that have no bias but could have one, so that corrections do not make the file grow."""
+    for layer in find_linear(model, plan):
+        if layer.bias is not None and layer.node.op_type != "MatMul" and len(layer.node.inputs) < 3:
+            set_bias(model.graph, layer.node, layer.bias)
 
 
 def _with_switches(recipe: Recipe, config: QuantConfig, *, gptq: bool) -> Recipe:

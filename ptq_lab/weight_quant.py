@@ -90,9 +90,9 @@ def quantize_weights(
     rungs, about = rungs_of(config, samples)
     decided, pins, problems = pinned_plan(original, config)
     notes = (*map(str, problems), *about)
-    prepared = prepare(original, rungs, decided) if rungs else original
+    made = prepare(original, rungs, decided, config, samples, progress=progress)
+    prepared, notes = made.model, (*notes, *made.notes)
     if prepared is not original:
-        require_same(original, prepared, next(iter(samples)))
         decided, pins, _ = pinned_plan(prepared, config)
     if config.common.bit_num == 0 and decided.entries:
         search = MixedBits(

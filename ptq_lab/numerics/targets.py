@@ -112,7 +112,7 @@ class Aim:
 
 def choose_aim(
     folds: Sequence[Moments],
-    judge: Callable[[int, Array, float], float],
+    judge: Callable[[int, Array, Sequence[float]], Sequence[float]],
     *,
     centred: bool,
     blends: Sequence[float] = BLENDS,
@@ -125,7 +125,7 @@ def choose_aim(
     folds : sequence of Moments
         Two or more.
     judge : callable
-        ``(fold, move, blend) -> error`` of a fold's own rows.
+        ``(fold, move, blends) -> errors`` of a fold's own rows, one for each blend.
     centred : bool
     blends, ridges : sequence of float
 
@@ -135,9 +135,9 @@ def choose_aim(
     >>> inputs = rng.standard_normal((1, 64, 2)).astype(np.float32)
     >>> missing = inputs @ np.array([[[0.5], [-1.0]]], np.float32)
     >>> parts = [Moments.of(inputs[:, part], missing[:, part]) for part in (slice(32), slice(32, 64))]
-    >>> def judge(fold, move, blend):
+    >>> def judge(fold, move, blends):
     ...     rows = slice(32 * fold, 32 * fold + 32)
-    ...     return float(np.square(missing[:, rows] - blend * inputs[:, rows] @ move).mean())
+    ...     return [float(np.square(missing[:, rows] - each * inputs[:, rows] @ move).mean()) for each in blends]
     >>> choose_aim(parts, judge, centred=False).blend
     1.0
     """
@@ -149,6 +149,6 @@ def choose_aim(
             total = total + moments
         for row, ridge in enumerate(ridges):
             move = total.move(centred=centred, ridge=ridge)
-            errors[row] += [judge(fold, move, blend) for blend in blends]
+            errors[row] += judge(fold, move, blends)
     row, column = divmod(int(np.argmin(errors)), len(blends))
     return Aim(blend=blends[column], ridge=ridges[row])

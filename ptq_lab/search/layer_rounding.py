@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -222,15 +223,17 @@ class LayerWork:
         move = _sum(moments).move(centred=self._centred, ridge=ridge)
         return self.float_rows + np.float32(blend) * move
 
-    def _judge_fold(self, fold: int, move: Array, blend: float) -> float:
-        """Return the error of a fold with weights moved by what the other folds say, and their mean."""
-        weight = self.float_rows + np.float32(blend) * move
+    def _judge_fold(self, fold: int, move: Array, blends: Sequence[float]) -> list[float]:
+        """Return the error of a fold with weights moved by what the other folds say, and their mean, for each blend."""
         rows, others = self._folds == fold, (self._folds >= 0) & (self._folds != fold)
-        given = _flat(self.read.inputs[:, rows] @ weight)
+        held = self.outcome.part(rows)
+        parts = [_flat(self.read.inputs[:, rows] @ each) for each in (self.float_rows, move)]
         if self._centred:
             mean = self.read.inputs[:, others].mean(axis=1, keepdims=True, dtype=np.float64)
-            given += self.outcome.part(others).shift(_flat(mean @ weight)).astype(np.float32)
-        return float(self.outcome.part(rows).errors(given).sum())
+            seen = [_flat(mean @ each) for each in (self.float_rows, move)]
+            parts = [part - each.astype(np.float32) for part, each in zip(parts, seen, strict=True)]
+            parts[0] += self.outcome.part(others).shift(np.zeros_like(seen[0], np.float32)).astype(np.float32)
+        return [float(held.errors(parts[0] + np.float32(blend) * parts[1]).sum()) for blend in blends]
 
     @property
     def _folds(self) -> NDArray[np.int64]:

@@ -90,7 +90,7 @@ ROOMS: dict[str, set[str]] = {
         "search",
         "weight_effort",
     },
-    "weight_effort": {"calibration", "config", "graph", "plan", "search"},
+    "weight_effort": {"calibration", "config", "graph", "plan", "runtime", "search"},
     "result": {"calibration", "config", "graph", "manifest", "output", "plan", "report"},
     "explanation": {"config", "debug", "manifest", "pipeline", "report", "result", "runtime"},
     "pins": {"graph", "plan"},

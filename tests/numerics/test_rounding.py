@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -113,9 +115,9 @@ def test_the_blend_is_zero_where_what_is_missing_has_nothing_to_do_with_the_inpu
     parts = [slice(start, start + 30) for start in range(0, 120, 30)]
     folds = [Moments.of(inputs[:, part], missing[:, part]) for part in parts]
 
-    def judge(fold: int, move: NDArray[np.float32], blend: float) -> float:
+    def judge(fold: int, move: NDArray[np.float32], blends: Sequence[float]) -> list[float]:
         rows = parts[fold]
-        return float(np.square(missing[:, rows] - blend * inputs[:, rows] @ move).mean())
+        return [float(np.square(missing[:, rows] - blend * inputs[:, rows] @ move).mean()) for blend in blends]
 
     assert choose_aim(folds, judge, centred=True).blend == 0.0
 
