@@ -122,4 +122,4 @@ def _with_switches(recipe: Recipe, config: QuantConfig, *, gptq: bool) -> Recipe
 
 
 def _samples_for(recipe: Recipe) -> int:
-    return BEST_SAMPLES if recipe.gptq or recipe.descent else BALANCED_SAMPLES
+    return BEST_SAMPLES if recipe.rounds else BALANCED_SAMPLES

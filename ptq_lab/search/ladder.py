@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -21,6 +22,7 @@ from ptq_lab.search.layer_rounding import LayerSteps, LayerWork, Recipe, Solved
 from ptq_lab.search.shelf import IN_MEMORY
 from ptq_lab.search.twins import Twins
 
+PER_INPUT = 10  # positions that rounding wants for each input of an output, or it learns the samples by heart
 _ROWS = 2048  # channels of a table treated at a time
 
 
@@ -99,7 +101,9 @@ def _in_order(linear: Sequence[Linear], twins: Twins) -> Iterator[Linear]:
 def _solve(layer: Linear, twins: Twins, values: NDArray[np.float32], recipe: Recipe) -> Solved:
     weight = layer.entry.weight
     assert weight is not None  # the plan has codes
-    read = read_layer(layer, twins, range(twins.count), recipe.positions)
+    inputs = math.prod(layer.entry.shape) // layer.entry.shape[layer.entry.channel_axis]
+    positions = max(recipe.positions, PER_INPUT * inputs if recipe.rounds else 0)
+    read = read_layer(layer, twins, range(twins.count), positions)
     if not (np.isfinite(read.inputs).all() and np.isfinite(read.floats).all()):
         return Solved(weight, layer.bias, LayerSteps(layer.name, reason="it reads NaN or infinite values"))
     return LayerWork(layer, read, layer.rows(values), recipe, weight).solve()

@@ -46,7 +46,7 @@ class Recipe:
     blend : float or None
         How far targets make up for earlier layers, 0..1; ``None``: chosen per layer on folds.
     positions : int
-        Of a layer's input, over all samples.
+        Of a layer's input, over all samples; layers with many inputs take more.
     offsets : int
         Up to this width channels have an offset beside their scale; wider codes do without.
     """
@@ -60,6 +60,11 @@ class Recipe:
     blend: float | None = 0.0
     positions: int = 4096
     offsets: int = 16
+
+    @property
+    def rounds(self) -> bool:
+        """Whether codes are chosen by what a layer reads."""
+        return self.gptq or self.descent
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +181,7 @@ class LayerWork:
         moments = self._moments()
         if self.recipe.ranges and self.layer.alone:
             self._ranges(moments)
-        if (self.recipe.gptq or self.recipe.descent) and self.layer.alone and self.weight.bits <= ROUNDED_BITS:
+        if self.recipe.rounds and self.layer.alone and self.weight.bits <= ROUNDED_BITS:
             self._round(moments)
         taken = LayerSteps(self.layer.name, tuple(self.taken), self.blend)
         return Solved(self.weight, self.bias, taken)
@@ -229,7 +234,8 @@ class LayerWork:
         held = self.outcome.part(rows)
         parts = [_flat(self.read.inputs[:, rows] @ each) for each in (self.float_rows, move)]
         if self._centred:
-            mean = self.read.inputs[:, others].mean(axis=1, keepdims=True, dtype=np.float64)
+            weights = None if self.outcome.weights is None else self.outcome.weights[others, 0]
+            mean = np.average(self.read.inputs[:, others], axis=1, weights=weights, keepdims=True)
             seen = [_flat(mean @ each) for each in (self.float_rows, move)]
             parts = [part - each.astype(np.float32) for part, each in zip(parts, seen, strict=True)]
             parts[0] += self.outcome.part(others).shift(np.zeros_like(seen[0], np.float32)).astype(np.float32)

@@ -116,7 +116,7 @@ class RoundingOptions(OptionGroup):
         int,
         Option(
             kind=Whole(low=64, high=65536),
-            what="How many places of a layer's input are looked at, over all samples.",
+            what="How many places of a layer's input are looked at, over all samples; layers with many inputs take more.",
             when="Raise it for layers with many inputs, if memory and time allow.",
             source=OURS,
             ignored=_NO_SAMPLES,
