@@ -22,7 +22,8 @@ from ptq_lab.search.layer_rounding import LayerSteps, LayerWork, Recipe, Solved
 from ptq_lab.search.shelf import IN_MEMORY
 from ptq_lab.search.twins import Twins
 
-PER_INPUT = 10  # positions that rounding wants for each input of an output, or it learns the samples by heart
+PER_INPUT = 16  # positions that rounding wants for each input of an output, or it learns the samples by heart
+MOST_NUMBERS = 12 << 20  # read by a layer at all its positions, in float and in quantized form each
 _ROWS = 2048  # channels of a table treated at a time
 
 
@@ -103,6 +104,7 @@ def _solve(layer: Linear, twins: Twins, values: NDArray[np.float32], recipe: Rec
     assert weight is not None  # the plan has codes
     inputs = math.prod(layer.entry.shape) // layer.entry.shape[layer.entry.channel_axis]
     positions = max(recipe.positions, PER_INPUT * inputs if recipe.rounds else 0)
+    positions = min(positions, MOST_NUMBERS // (layer.groups * inputs))
     read = read_layer(layer, twins, range(twins.count), positions)
     if not (np.isfinite(read.inputs).all() and np.isfinite(read.floats).all()):
         return Solved(weight, layer.bias, LayerSteps(layer.name, reason="it reads NaN or infinite values"))

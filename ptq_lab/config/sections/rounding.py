@@ -116,7 +116,8 @@ class RoundingOptions(OptionGroup):
         int,
         Option(
             kind=Whole(low=64, high=65536),
-            what="How many places of a layer's input are looked at, over all samples; layers with many inputs take more.",
+            what="How many places of a layer's input are looked at, over all samples; a layer with many inputs takes "
+            "more, one with many groups less.",
             when="Raise it for layers with many inputs, if memory and time allow.",
             source=OURS,
             ignored=_NO_SAMPLES,
