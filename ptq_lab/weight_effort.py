@@ -22,7 +22,7 @@ from ptq_lab.search.layer_rounding import Recipe
 BALANCED_SAMPLES, BEST_SAMPLES = 32, 200
 RECIPES = {
     "fast": Recipe(ranges=False, bias=False, after_activation=False, refit=False),
-    "balanced": Recipe(),
+    "balanced": Recipe(positions=2048),
     "best": Recipe(gptq=True, descent=True, blend=None, offsets=7),
 }
 _SWITCHES = {
@@ -33,6 +33,7 @@ _SWITCHES = {
     "descend": "descent",
     "refit_scales": "refit",
     "blend": "blend",
+    "positions": "positions",
 }
 
 
@@ -115,7 +116,6 @@ def _with_switches(recipe: Recipe, config: QuantConfig, *, gptq: bool) -> Recipe
         value = getattr(config.rounding, key)
         if value is not None:
             changed[name] = value
-    changed["positions"] = config.rounding.positions
     if config.rounding.offsets is not None:
         changed["offsets"] = 16 if config.rounding.offsets else 0
     return Recipe(**changed)

@@ -178,17 +178,18 @@ class LayerWork:
         """Try the steps of the recipe, one after the other."""
         if self.recipe.bias and self.layer.bias is not None:
             self.offer("bias", self.weight)
-        moments = self._moments()
         if self.recipe.ranges and self.layer.alone:
-            self._ranges(moments)
+            self._ranges()
         if self.recipe.rounds and self.layer.alone and self.weight.bits <= ROUNDED_BITS:
-            self._round(moments)
+            self._round(self._moments())
         taken = LayerSteps(self.layer.name, tuple(self.taken), self.blend)
         return Solved(self.weight, self.bias, taken)
 
-    def _ranges(self, moments: list[Moments]) -> None:
-        power = np.diagonal(_sum(moments).covariance(centred=self._centred, ridge=RIDGE), axis1=1, axis2=2)
-        importance = power.astype(np.float32)[:, :, None]
+    def _ranges(self) -> None:
+        power = np.square(self.read.inputs).mean(axis=1, dtype=np.float64)
+        if self._centred:
+            power -= np.square(self.read.inputs.mean(axis=1, dtype=np.float64))
+        importance = np.maximum(power, 1e-12 + 1e-3 * power.mean()).astype(np.float32)[:, :, None]
         for name, weights in (("range of power 2.4", None), ("range by inputs", importance)):
             self.offer(name, self._stored(self._range(self.float_rows, weights)))
 

@@ -113,13 +113,14 @@ class RoundingOptions(OptionGroup):
         ),
     ] = None
     positions: Annotated[
-        int,
+        int | None,
         Option(
             kind=Whole(low=64, high=65536),
             what="How many places of a layer's input are looked at, over all samples; a layer with many inputs takes "
-            "more, one with many groups less.",
+            "more, one with many groups less; unset: 2048, at the best effort 4096.",
             when="Raise it for layers with many inputs, if memory and time allow.",
             source=OURS,
             ignored=_NO_SAMPLES,
+            example="8192",
         ),
-    ] = 4096
+    ] = None
