@@ -11,6 +11,7 @@ from ptq_lab.errors import SampleError
 from ptq_lab.graph import Model, fold_batchnorm
 from ptq_lab.graph.biases import set_bias
 from ptq_lab.graph.pairs import find_pairs
+from ptq_lab.mixed_bits import limits_output
 from ptq_lab.plan import QuantPlan
 from ptq_lab.progress import Progress
 from ptq_lab.runtime import require_same
@@ -40,6 +41,8 @@ _SWITCHES = {
 def rungs_of(config: QuantConfig, samples: Samples) -> tuple[tuple[Rung, ...], tuple[str, ...]]:
     """Return what is to be tried, the simplest first, and what is to be said; nothing where weights are just rounded.
 
+    Without an effort named, real samples mean balanced, except where ``init_scale`` asks for an error of each weight.
+
     Raises
     ------
     SampleError
@@ -52,7 +55,7 @@ def rungs_of(config: QuantConfig, samples: Samples) -> tuple[tuple[Rung, ...], t
             hint = "give samples (--samples), or calibrate_path in [data_preprocess_param]"
             raise SampleError(f"[weight_quant_param] {message}; {hint}")
         return (), ()
-    effort = config.lab.effort or "balanced"
+    effort = config.lab.effort or ("fast" if _asks_for_errors(config) else "balanced")
     names = ("balanced", "best") if effort == "best" else (effort,)
     rungs = []
     for name in names:
@@ -105,6 +108,11 @@ def _give_biases(model: Model, plan: QuantPlan) -> None:
     for layer in find_linear(model, plan):
         if layer.bias is not None and layer.node.op_type != "MatMul" and len(layer.node.inputs) < 3:
             set_bias(model.graph, layer.node, layer.bias)
+
+
+def _asks_for_errors(config: QuantConfig) -> bool:
+    """Tell whether init_scale says how large the error of each weight shall be, which no step may change."""
+    return config.common.bit_num == 0 and not limits_output(config)
 
 
 def _with_switches(recipe: Recipe, config: QuantConfig, *, gptq: bool) -> Recipe:

@@ -122,7 +122,7 @@ ROOMS: dict[str, set[str]] = {
         "result",
         "runtime",
     },
-    "weight_effort": {"calibration", "config", "graph", "plan", "runtime", "search"},
+    "weight_effort": {"calibration", "config", "graph", "mixed_bits", "plan", "runtime", "search"},
     "pins": {"graph", "plan"},
     "edits": {"plan"},
     "recipe": {"config", "edits", "graph", "manifest", "plan"},
