@@ -56,6 +56,7 @@ class Row:
     metric: float | None = None
     size: float | None = None
     mixed: bool = False  # widths by sensitivity, within the size
+    half: bool = False  # biases, scales and offsets in 16 bits
     seconds: float = MOST_SECONDS
     effort: str = "best"
     settings: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -86,8 +87,8 @@ ROWS = (
     row(M, 8, 0.9998, None, None, 2.66),
     row(M, 6, 0.998, 0.97),
     row(M, 5, 0.993, 0.95, None, 1.72),
-    row(M, 4, 0.980, None, 0.825, 1.40, settings=SMALL | wider(8)),
-    row(M, 3, 0.935, None, 0.78, 1.08, settings=SMALL | wider(5)),
+    row(M, 4, 0.980, None, 0.825, 1.40, settings=wider(8), half=True),
+    row(M, 3, 0.935, None, 0.78, 1.08, settings=SMALL | wider(8), half=True),
     row(S, 8, 0.9999),
     row(S, 6, 0.9998),
     row(S, 5, 0.9996),
@@ -171,7 +172,7 @@ def quantized(chosen: Row, path: Path) -> tuple[float, float]:
     if data != "stsb":
         samples = calibration(chosen.model, data, images)
     start = time.process_time()
-    ptq_lab.quantize(MODELS / chosen.model / "model.onnx", chosen.config, path, samples=samples)
+    ptq_lab.quantize(MODELS / chosen.model / "model.onnx", chosen.config, path, samples=samples, fp16=chosen.half)
     seconds = time.process_time() - start
     return seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
 
