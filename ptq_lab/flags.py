@@ -66,12 +66,21 @@ def parse_input_shape(value: InputShape | None) -> dict[str, tuple[int, ...]]:
     if value is None:
         return {}
     if isinstance(value, Mapping):
-        return {name: _sizes(name, map(str, sizes), f"{name}:{sizes}") for name, sizes in value.items()}
+        return {name: _sizes(name, _listed(sizes), f"{name}:{sizes}") for name, sizes in value.items()}
+    if not isinstance(value, str):
+        raise ConfigError(
+            [Problem(key="inputShape", message=f"{value!r} is neither text nor a mapping from inputs to sizes")]
+        )
     shapes = {}
     for item in filter(None, (part.strip() for part in value.split(";"))):
         name, _, sizes = item.rpartition(":")
         shapes[name] = _sizes(name, sizes.split(","), item)
     return shapes
+
+
+def _listed(sizes: object) -> list[str]:
+    """Return sizes as text; none for what is no sequence, which is refused like any other wrong size."""
+    return list(map(str, sizes)) if isinstance(sizes, Iterable) and not isinstance(sizes, str | bytes) else [""]
 
 
 def _sizes(name: str, sizes: Iterable[str], item: str) -> tuple[int, ...]:
@@ -94,21 +103,26 @@ def check_optimize(value: str | None, device: str) -> tuple[str, ...]:
     """
     if value is None:
         return ()
-    if device == "ASCEND" and "ascend_oriented" in value:
+    if device == "ASCEND" and "ascend_oriented" in str(value):
         return ()
-    if value not in OPTIMIZE and "ascend_oriented" not in value:
+    if value not in OPTIMIZE and "ascend_oriented" not in str(value):
         raise ConfigError([Problem(key="optimize", message=f"'{value}' is not one of {', '.join(OPTIMIZE)}")])
     return (f"optimize={value} has no meaning for an ONNX model and was not used",)
 
 
-def check_values(fp16: object, layout: object) -> None:
-    """Refuse values that Python would take for something else, such as ``fp16="off"``.
+def check_values(fp16: object, layout: object, progress: object = None, executor: object = None) -> None:
+    """Refuse values that Python would take for something else or stumble over, such as ``fp16="off"``.
 
     Raises
     ------
     ConfigError
-        If `fp16` is not a truth value, or `layout` is neither a layout nor ``None``.
+        If `fp16` is not a truth value, `layout` is neither a layout nor ``None``, `progress` cannot be called, or
+        `executor` is none.
     """
+    if progress is not None and not callable(progress):
+        raise ConfigError([Problem(key="progress", message=f"{progress!r} is no function that takes a Step")])
+    if executor is not None and not hasattr(executor, "submit"):
+        raise ConfigError([Problem(key="executor", message=f"{executor!r} is no concurrent.futures.Executor")])
     if not isinstance(fp16, bool):
         raise ConfigError([Problem(key="fp16", message=f"{fp16!r} is neither True nor False")])
     if layout not in (None, "NHWC", "NCHW"):

@@ -52,7 +52,7 @@ class Output:
             folder = tempfile.TemporaryDirectory(prefix=".ptq_lab-", dir=self.path.parent)
         except OSError as error:
             raise self._refused(error) from error
-        with folder:
+        with _removed(folder):
             yield Path(folder.name) / self.path.name
             try:
                 # The model last: whoever sees it finds its external data in place.
@@ -67,6 +67,48 @@ class Output:
 
     def _refused(self, error: OSError) -> OutputError:
         return OutputError(f"{self.path}: cannot be written ({error.strerror or error})", path=self.path)
+
+
+@contextmanager
+def _removed(folder: tempfile.TemporaryDirectory[str]) -> Iterator[None]:
+    """Remove a folder when the block ends, also if the user interrupts that once more."""
+    try:
+        yield
+    finally:
+        try:
+            folder.cleanup()
+        except KeyboardInterrupt:
+            shutil.rmtree(folder.name, ignore_errors=True)
+            raise
+
+
+@dataclass(frozen=True, slots=True)
+class Stamp:
+    """A file as it was, so that one can tell later whether it has been written since.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     before = Stamp.of(f"{folder}/q")
+    ...     _ = before.path.write_text("codes")
+    ...     before.path.name, before.is_old()
+    ('q.onnx', True)
+    """
+
+    path: Path
+    _seen: tuple[int, int, int] | None
+
+    @classmethod
+    def of(cls, output: str | os.PathLike[str], *, suffix: str = ".onnx") -> Stamp:
+        """Look at the file that an output names, with the suffix if there is none."""
+        path = _named(Path(output), suffix)
+        return cls(path, _look(path))
+
+    def is_old(self) -> bool:
+        """Tell whether the file has been written or replaced since."""
+        now = _look(self.path)
+        return now is not None and now != self._seen
 
 
 def place_output(path: str | os.PathLike[str] | None, original: Model, *, suffix: str = ".onnx") -> Output:
@@ -108,10 +150,22 @@ def _target(path: object, suffix: str) -> Path:
     target = Path(path)
     if target.is_dir() or str(path).endswith(("/", os.sep)):
         raise OutputError(f"{path}: is a folder; name a file in it, e.g. {target / 'quantized'}{suffix}", path=target)
-    named = target if target.suffix else target.with_name(f"{target.name}{suffix}")
+    named = _named(target, suffix)
     if named.is_dir():
         raise OutputError(f"{path}: becomes {named}, which is a folder; choose another name", path=named)
     return named
+
+
+def _named(path: Path, suffix: str) -> Path:
+    return path if path.suffix or not path.name else path.with_name(f"{path.name}{suffix}")
+
+
+def _look(path: Path) -> tuple[int, int, int] | None:
+    try:
+        found = path.stat()
+    except (OSError, ValueError):
+        return None
+    return found.st_ino, found.st_mtime_ns, found.st_size
 
 
 def _about_folder(folder: Path) -> str:

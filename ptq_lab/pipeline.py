@@ -57,7 +57,7 @@ Layout = Literal["NHWC", "NCHW"]
 
 def quantize(
     model: Source,
-    config: Config,
+    config: Config | None = None,
     output: str | os.PathLike[str] | None = None,
     *,
     samples: Any = None,
@@ -120,8 +120,8 @@ def quantize(
     True
     """
     clock, told = _Clock(), progress or silent
-    options = _usable(load_config(config))
-    check_values(fp16, input_data_format)
+    options = _configured(config)
+    check_values(fp16, input_data_format, progress, executor)
     notes = [*check_optimize(optimize, options.full.target_device), *map(str, options.problems)]
     with clock("load"):
         original = load_model(model)
@@ -181,7 +181,7 @@ def quantize(
     return QuantResult(options, done.plan, published(place, shipped, options), report, record, place, run)
 
 
-def preview(model: Source, config: Config) -> QuantPlan:
+def preview(model: Source, config: Config | None = None) -> QuantPlan:
     """Decide what :func:`quantize` would do, without reading a weight or writing anything.
 
     Returns
@@ -193,12 +193,19 @@ def preview(model: Source, config: Config) -> QuantPlan:
     ------
     ConfigError, ModelError, NotImplementedYet
     """
-    options, original = _usable(load_config(config)), load_model(model)
+    options, original = _configured(config), load_model(model)
     if options.common.quant_type == "FULL_QUANT":
         return preview_integers(original, options)
     if options.common.quant_type == "DYNAMIC_QUANT":
         return decide_products(original, options)[0]
     return preview_weights(original, options)
+
+
+def _configured(config: Config | None) -> QuantConfig:
+    if config is None:
+        hint = "give INI text, the path of a file or a dictionary; ptq_lab.template('weight') is one to start from"
+        raise ConfigError([Problem(message="no configuration given", hint=hint)])
+    return _usable(load_config(config))
 
 
 def _usable(config: QuantConfig) -> QuantConfig:
@@ -298,9 +305,22 @@ def _inputs(
 ) -> tuple[Samples, Metric | None]:
     """Open what the two models are compared and judged on."""
     data = open_data(model, config, samples, shapes, layout)
+    return data, open_judge(model, config, evaluate, shapes, layout)
+
+
+def open_judge(
+    model: Model, config: QuantConfig, evaluate: Any, shapes: Mapping[str, Any], layout: Layout | None
+) -> Metric | None:
+    """Open what scores a model, if anything was given for that.
+
+    Raises
+    ------
+    SampleError
+        If it cannot be read, or does not fit the model.
+    """
     if evaluate is None:
-        return data, None
-    return data, open_metric(evaluate, model.inputs, outputs=model.outputs, **_reading(config, shapes, layout))
+        return None
+    return open_metric(evaluate, model.inputs, outputs=model.outputs, **_reading(config, shapes, layout))
 
 
 def open_data(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -84,6 +85,23 @@ def preview_sample(samples: Samples) -> SamplePreview | None:
     return None
 
 
+def draw_sample(feeds: Mapping[str, NDArray[Any]], *, side: int = SIDE) -> bytes:
+    """Return the first input that looks like a picture as a PNG whose longer side has so many pixels.
+
+    Returns
+    -------
+    bytes
+        Empty if no input is a picture.
+
+    Examples
+    --------
+    >>> draw_sample({"image": np.zeros((1, 1, 8, 8), np.float32)}, side=32)[1:4], draw_sample({"ids": np.arange(3)})
+    (b'PNG', b'')
+    """
+    drawn = (_pixels(array) for array in feeds.values())
+    return next((_draw(pixels, side) for pixels in drawn if pixels is not None), b"")
+
+
 def _pixels(array: NDArray[Any]) -> NDArray[np.float32] | None:
     """Return the first picture of a batch as (height, width, 1 or 3); ``None`` if it is something else."""
     if array.dtype.kind not in "fu" or array.ndim != 4 or not array.size:
@@ -108,11 +126,11 @@ def _unscaled(name: str, array: NDArray[Any]) -> tuple[str, ...]:
     return (f"{name}: values reach from {low:g} to {high:g}: nothing normalises them; is this what the model expects?",)
 
 
-def _draw(pixels: NDArray[np.float32]) -> bytes:
+def _draw(pixels: NDArray[np.float32], side: int = SIDE) -> bytes:
     low, high = float(pixels.min()), float(pixels.max())
     levels = np.rint((pixels - low) * (255.0 / (high - low) if high > low else 0.0)).astype(np.uint8)
     image = Image.fromarray(levels[..., 0] if levels.shape[-1] == 1 else levels)
-    factor = SIDE / max(image.size)
+    factor = side / max(image.size)
     size = (max(1, round(image.width * factor)), max(1, round(image.height * factor)))
     method = Image.Resampling.NEAREST if factor > 1 else Image.Resampling.LANCZOS  # show small pictures' pixels
     file = io.BytesIO()

@@ -12,6 +12,7 @@ import click
 from ptq_lab.cli.progress import shown_progress
 from ptq_lab.config import QuantConfig, load_config, split_option
 from ptq_lab.errors import ConfigError, OutputError, Problem
+from ptq_lab.output import Stamp
 from ptq_lab.pipeline import quantize
 from ptq_lab.report.text import render_text
 from ptq_lab.result import QuantResult
@@ -72,6 +73,20 @@ def convert(**flags: Any) -> None:
     if folder is not None and folder.exists() and not folder.is_dir():
         raise OutputError(f"{folder}: is a file, and --report wants a folder", path=folder)
     config = _configured(flags["config_file"], _overrides(flags["settings"]))
+    before = Stamp.of(flags["output_file"])
+    try:
+        failed = _run(flags, config)
+    except KeyboardInterrupt:
+        if before.is_old():
+            message = f"{before.path} was already written, its report was not"
+            raise click.Abort(message) from None
+        raise
+    if failed:
+        raise click.exceptions.Exit(GATE_FAILED)
+
+
+def _run(flags: dict[str, Any], config: QuantConfig) -> list[str]:
+    """Quantize, write, and say what came of it; return the gates that failed."""
     with shown_progress() as progress:
         result = quantize(
             flags["model_file"],
@@ -94,8 +109,7 @@ def convert(**flags: Any) -> None:
     )
     for gate in failed:
         click.echo(f"gate failed: {gate}", err=True)
-    if failed:
-        raise click.exceptions.Exit(GATE_FAILED)
+    return failed
 
 
 def failed_gates(result: QuantResult, min_cosine: float | None, max_drop: float | None) -> list[str]:

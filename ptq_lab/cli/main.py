@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
 import traceback
 
@@ -44,8 +45,9 @@ def main() -> None:
     except click.ClickException as error:
         _plainer(error).show()
         code = WRONG_INPUT
-    except (click.Abort, KeyboardInterrupt):
-        code = _say("interrupted; nothing was written", INTERRUPTED)
+    except (click.Abort, KeyboardInterrupt) as stop:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C has nothing left to stop
+        code = _say(f"interrupted; {str(stop) or 'nothing was written'}", INTERRUPTED)
     except BrokenPipeError:  # whoever read our output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = DONE

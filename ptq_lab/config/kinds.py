@@ -260,6 +260,8 @@ class Flag(Kind):
 class Choice(Kind):
     """One of a few words, case-sensitive; ``aliases`` are read but never written.
 
+    ``elsewhere`` are words that another option takes, by its name: refused here, and pointed to.
+
     Examples
     --------
     >>> Choice(values=("NEAREST", "LINEAR"), aliases={"NEARST": "NEAREST"}).accept("NEARST")
@@ -268,6 +270,7 @@ class Choice(Kind):
 
     values: tuple[str, ...]
     aliases: Mapping[str, str] = field(default_factory=dict)
+    elsewhere: Mapping[str, str] = field(default_factory=dict)
 
     def accept(self, value: object) -> str:
         """Return the canonical word, or refuse and name the closest."""
@@ -278,6 +281,11 @@ class Choice(Kind):
         near = closest(text, (*self.values, *self.aliases))
         suggestion = self.aliases.get(near, near)
         hint = f"did you mean {suggestion}?" if suggestion else ""
+        if other := closest(text, self.elsewhere):
+            written = f"{self.elsewhere[other]}={other}"
+            between = suggestion and text not in self.elsewhere  # either may be meant, so that none is the replacement
+            hint = f"did you mean {suggestion}, or {written}?" if between else f"write {written}"
+            suggestion = ""
         seen = show(bare(value) if isinstance(value, str) else value)
         raise Rejected(f"{seen} is not one of {self.allowed()}", hint=hint, suggestion=suggestion)
 

@@ -1,4 +1,4 @@
-"""Files that follow from the declarations: docs/options.md and the templates.
+"""Files that follow from the declarations: docs/options.md, the templates, and what the editor extension reads.
 
 ``python -m ptq_lab.config.reference`` writes them again after a declaration has changed; a test fails until
 then.
@@ -11,6 +11,7 @@ from pathlib import Path
 
 from ptq_lab.config import layer_bits as pins
 from ptq_lab.config.dump import about_option, default_text, explain, pin_lines, sentence
+from ptq_lab.config.editor import editor_text
 from ptq_lab.config.foreign import FOREIGN
 from ptq_lab.config.option import Needs, Option, OptionGroup
 from ptq_lab.config.options import GROUPS
@@ -126,6 +127,7 @@ def derived_files() -> dict[Path, str]:
     room = Path(__file__).parent
     files = {room / "templates" / shown.file: template_text(shown) for shown in TEMPLATES.values()}
     files[room.parents[1] / "docs" / "options.md"] = options_page()
+    files[room.parent / "labextension" / "declarations.json"] = editor_text()
     return files
 
 

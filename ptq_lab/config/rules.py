@@ -12,6 +12,7 @@ from ptq_lab.config import layer_bits as pins
 from ptq_lab.config.ascend import input_shapes, mismatch
 from ptq_lab.config.finding import Finding, Key, Rule, located
 from ptq_lab.config.options import GROUPS, QuantConfig, needs_met
+from ptq_lab.config.row import TYPE, Condition, Row, given, is_, is_not, set_, unset
 from ptq_lab.config.rules_samples import SAMPLE_RULES
 from ptq_lab.errors import Level, Problem
 
@@ -20,7 +21,6 @@ _FULL = "full_quant_param"
 _MIXED = "mixed_bit_weight_quant_param"
 _BUDGET = "ptq_lab.mixed_bit"
 _ASCEND = "ascend_context"
-_TYPE = (_COMMON, "quant_type")
 _BITS = (_COMMON, "bit_num")
 _RAW_WIDTHS = (8, 16)  # what can be stored without packing
 _GOALS = ("target_size_mb", "average_bits", "compression_ratio", "min_cosine", "max_metric_drop")
@@ -51,27 +51,6 @@ def findings(config: QuantConfig, broken: Container[Key] = frozenset()) -> tuple
     """
     applicable = (rule for rule in RULES if not any(key in broken for key in rule.reads))
     return tuple(located(config, finding) for rule in applicable for finding in rule.check(config))
-
-
-def _nothing_to_do(config: QuantConfig) -> Iterator[Finding]:
-    if config.common.quant_type is None:
-        allowed = GROUPS[_COMMON].options()["quant_type"].kind.allowed()
-        message = "is not given, so nothing is quantized"
-        yield Finding(level="note", section=_COMMON, key="quant_type", message=message, hint=f"one of {allowed}")
-
-
-def _widths(config: QuantConfig) -> Iterator[Finding]:
-    quant_type, bits = config.common.quant_type, config.common.bit_num
-    if quant_type in {"FULL_QUANT", "DYNAMIC_QUANT"} and bits != 8:
-        yield Finding(level="error", section=_COMMON, key="bit_num", message=f"{quant_type} needs 8 bits, not {bits}")
-
-
-def _encoding(config: QuantConfig) -> Iterator[Finding]:
-    common = config.common
-    if common.quant_type == "WEIGHT_QUANT" and not common.enable_encode and common.bit_num not in _RAW_WIDTHS:
-        message = f"false needs bit_num 8 or 16, not {common.bit_num}"
-        hint = "write enable_encode=true, or choose another bit_num"
-        yield Finding(level="error", section=_COMMON, key="enable_encode", message=message, hint=hint)
 
 
 def _pins(config: QuantConfig) -> Iterator[Finding]:
@@ -118,12 +97,8 @@ def _no_effect(config: QuantConfig) -> Iterator[Finding]:
                 yield Finding(level="note", section=section, key=key, message=message)
 
 
-def _budgets(config: QuantConfig) -> Iterator[Finding]:
-    common, budget = config.common, config.budget
-    given = any(section == _BUDGET for section, _ in config.given)
-    if given and common.quant_type == "WEIGHT_QUANT" and common.bit_num != 0:
-        message = f"not used, because bit_num is {common.bit_num}"
-        yield Finding(level="warning", section=_BUDGET, message=message, hint="write bit_num=0 for mixed bits")
+def _average_bits(config: QuantConfig) -> Iterator[Finding]:
+    budget = config.budget
     lowest = min((*budget.bits, *(bits for _, bits in config.layer_bits)))
     if budget.average_bits is not None and budget.average_bits < lowest:
         message = f"{budget.average_bits:g} cannot be reached with {lowest} bits or more"
@@ -149,53 +124,14 @@ def _tuning(config: QuantConfig) -> Iterator[Finding]:
             yield Finding(level=level, section=_MIXED, key=key, message=message)
 
 
-def _time_limit(config: QuantConfig) -> Iterator[Finding]:
-    searched = config.mixed_bit.auto_tune or any(getattr(config.budget, key) is not None for key in _GOALS)
-    mixed = needs_met(config, GROUPS[_MIXED].used_with)
-    if mixed and not searched and config.budget.time_limit_s is not None:
-        message = "not used, because init_scale is met without a search"
-        hint = f"write auto_tune=true, or one of {', '.join(_GOALS)}"
-        yield Finding(level="note", section=_BUDGET, key="time_limit_s", message=message, hint=hint)
-
-
-def _device(config: QuantConfig) -> Iterator[Finding]:
-    full = config.full
-    if config.common.quant_type not in {None, "FULL_QUANT"}:
-        return
-    if full.target_device == "KIRIN" and full.bias_correction:
-        given = (_FULL, "bias_correction") in config.given
-        key = "bias_correction" if given else "target_device"
-        message = f"{full.target_device} does without bias correction, so it is switched off"
-        level: Level = "warning" if given else "note"
-        yield Finding(level=level, section=_FULL, key=key, message=message, hint="write bias_correction=false")
-    if full.target_device == "ASCEND":
-        message = "ASCEND needs the flag --optimize=ascend_oriented beside this configuration"
-        yield Finding(level="note", section=_FULL, key="target_device", message=message)
-
-
-def _smoothing(config: QuantConfig) -> Iterator[Finding]:
-    if not 0 < config.full.smooth_alpha < 1:
-        message = f"{config.full.smooth_alpha:g} is not between 0 and 1, so nothing is rescaled"
-        yield Finding(level="note", section=_FULL, key="smooth_alpha", message=message)
-
-
 def _ascend(config: QuantConfig) -> Iterator[Finding]:
     ascend = config.ascend
-    if ascend.input_shape is not None:
-        problem = mismatch(input_shapes(ascend.input_shape), ascend.dynamic_dims or "")
-        key = "dynamic_dims" if ascend.dynamic_dims else "input_shape"
-        if problem:
-            yield Finding(level="error", section=_ASCEND, key=key, message=problem)
-    elif ascend.dynamic_dims is not None:
-        message = "is given without input_shape, so no axis is dynamic"
-        yield Finding(level="warning", section=_ASCEND, key="dynamic_dims", message=message)
-
-
-def _ascend_output(config: QuantConfig) -> Iterator[Finding]:
-    output_type = config.ascend.output_type
-    if output_type is not None and output_type not in _OUTPUT_TYPES:
-        message = f"{output_type!r} is not one of {', '.join(_OUTPUT_TYPES)}"
-        yield Finding(level="warning", section=_ASCEND, key="output_type", message=message)
+    if ascend.input_shape is None:
+        return
+    problem = mismatch(input_shapes(ascend.input_shape), ascend.dynamic_dims or "")
+    key = "dynamic_dims" if ascend.dynamic_dims else "input_shape"
+    if problem:
+        yield Finding(level="error", section=_ASCEND, key=key, message=problem)
 
 
 def _other_tools(config: QuantConfig) -> Iterator[Finding]:
@@ -208,22 +144,107 @@ def _other_tools(config: QuantConfig) -> Iterator[Finding]:
         yield Finding(level="warning", section="registry", message=message)
 
 
+_ENCODE = (_COMMON, "enable_encode")
+_TUNE = (_MIXED, "auto_tune")
+_DEVICE = (_FULL, "target_device")
+_CORRECTION = (_FULL, "bias_correction")
+_SHAPE, _DIMS, _OUTPUT = ((_ASCEND, key) for key in ("input_shape", "dynamic_dims", "output_type"))
 _BUDGET_KEYS = tuple((_BUDGET, key) for key in _GOALS)
+_FULL_OR_UNSET = is_(TYPE, None, "FULL_QUANT")
+_MIXED_BITS = (is_(TYPE, "WEIGHT_QUANT"), is_(_BITS, 0))
+_NO_CORRECTION = "{target_device} does without bias correction, so it is switched off"
 
-RULES: tuple[Rule, ...] = (
-    Rule(reads=(_TYPE,), check=_nothing_to_do),
-    Rule(reads=(_TYPE, _BITS), check=_widths),
-    Rule(reads=(_TYPE, _BITS, (_COMMON, "enable_encode")), check=_encoding),
-    Rule(reads=(_TYPE, (_COMMON, "enable_encode")), check=_pins),
-    Rule(reads=(_TYPE, _BITS), check=_not_used),
+# In the order in which they speak about one place. Rows are data, which the editor extension reads as they are;
+# what is a function here is a function of the same name there.
+RULES: tuple[Row | Rule, ...] = (
+    Row(
+        level="note",
+        section=_COMMON,
+        key="quant_type",
+        message="is not given, so nothing is quantized",
+        hint=f"one of {GROUPS[_COMMON].options()['quant_type'].kind.allowed()}",
+        when=(is_(TYPE, None),),
+    ),
+    Row(
+        level="error",
+        section=_COMMON,
+        key="bit_num",
+        message="{quant_type} needs 8 bits, not {bit_num}",
+        when=(is_(TYPE, "FULL_QUANT", "DYNAMIC_QUANT"), is_not(_BITS, 8)),
+    ),
+    Row(
+        level="error",
+        section=_COMMON,
+        key="enable_encode",
+        message="false needs bit_num 8 or 16, not {bit_num}",
+        hint="write enable_encode=true, or choose another bit_num",
+        when=(is_(TYPE, "WEIGHT_QUANT"), is_(_ENCODE, False), is_not(_BITS, *_RAW_WIDTHS)),
+    ),
+    Rule(reads=(TYPE, _ENCODE), check=_pins),
+    Rule(reads=(TYPE, _BITS), check=_not_used),
     Rule(reads=(), check=_no_effect),
-    Rule(reads=(_TYPE, _BITS, (_BUDGET, "average_bits"), (_BUDGET, "bits")), check=_budgets),
-    Rule(reads=(_TYPE, _BITS, (_MIXED, "auto_tune"), *_BUDGET_KEYS), check=_tuning),
-    Rule(reads=(_TYPE, _BITS, (_MIXED, "auto_tune"), *_BUDGET_KEYS), check=_time_limit),
-    Rule(reads=(_TYPE, (_FULL, "target_device"), (_FULL, "bias_correction")), check=_device),
-    Rule(reads=((_FULL, "smooth_alpha"),), check=_smoothing),
-    Rule(reads=((_ASCEND, "input_shape"), (_ASCEND, "dynamic_dims")), check=_ascend),
-    Rule(reads=(), check=_ascend_output),
+    Row(
+        level="warning",
+        section=_BUDGET,
+        message="not used, because bit_num is {bit_num}",
+        hint="write bit_num=0 for mixed bits",
+        when=(given((_BUDGET, "")), is_(TYPE, "WEIGHT_QUANT"), is_not(_BITS, 0)),
+    ),
+    Rule(reads=((_BUDGET, "average_bits"), (_BUDGET, "bits")), check=_average_bits),
+    Rule(reads=(TYPE, _BITS, _TUNE, *_BUDGET_KEYS), check=_tuning),
+    Row(
+        level="note",
+        section=_BUDGET,
+        key="time_limit_s",
+        message="not used, because init_scale is met without a search",
+        hint=f"write auto_tune=true, or one of {', '.join(_GOALS)}",
+        when=(*_MIXED_BITS, is_(_TUNE, False), *map(unset, _BUDGET_KEYS), set_((_BUDGET, "time_limit_s"))),
+    ),
+    Row(
+        level="warning",
+        section=_FULL,
+        key="bias_correction",
+        message=_NO_CORRECTION,
+        hint="write bias_correction=false",
+        when=(_FULL_OR_UNSET, is_(_DEVICE, "KIRIN"), is_(_CORRECTION, True), given(_CORRECTION)),
+    ),
+    Row(
+        level="note",
+        section=_FULL,
+        key="target_device",
+        message=_NO_CORRECTION,
+        hint="write bias_correction=false",
+        when=(_FULL_OR_UNSET, is_(_DEVICE, "KIRIN"), is_(_CORRECTION, True), given(_CORRECTION, yes=False)),
+    ),
+    Row(
+        level="note",
+        section=_FULL,
+        key="target_device",
+        message="ASCEND needs the flag --optimize=ascend_oriented beside this configuration",
+        when=(_FULL_OR_UNSET, is_(_DEVICE, "ASCEND")),
+    ),
+    Row(
+        level="note",
+        section=_FULL,
+        key="smooth_alpha",
+        message="{smooth_alpha:g} is not between 0 and 1, so nothing is rescaled",
+        when=(Condition(option=(_FULL, "smooth_alpha"), operation="not between", values=(0, 1)),),
+    ),
+    Rule(reads=(_SHAPE, _DIMS), check=_ascend),
+    Row(
+        level="warning",
+        section=_ASCEND,
+        key="dynamic_dims",
+        message="is given without input_shape, so no axis is dynamic",
+        when=(unset(_SHAPE), set_(_DIMS)),
+    ),
+    Row(
+        level="warning",
+        section=_ASCEND,
+        key="output_type",
+        message="{output_type!r} is not one of " + ", ".join(_OUTPUT_TYPES),
+        when=(set_(_OUTPUT), is_not(_OUTPUT, *_OUTPUT_TYPES)),
+    ),
     *SAMPLE_RULES,
-    Rule(reads=(_TYPE,), check=_other_tools),
+    Rule(reads=(TYPE,), check=_other_tools),
 )

@@ -1,8 +1,8 @@
 """The outer shell of a container: a ZIP file of which every byte is known or checked.
 
 Any ZIP program can list and extract it. Reading is stricter than the standard: entries follow one another without
-gaps, and everything in the headers that is not a name, a size, a checksum or a method has one fixed value. So a
-flipped bit is found wherever it is, no name can lead out of the archive, and nothing can hide in it.
+gaps, their headers have no freedom, and the archive's comment is a checksum of all that is not a tensor. So a flipped
+bit is found wherever it is, no name can lead out of the archive, and nothing can hide in it.
 """
 
 from __future__ import annotations
@@ -24,29 +24,39 @@ MAGIC = b"PK\x03\x04"
 
 _DATE = (1980, 1, 1, 0, 0, 0)  # the oldest that ZIP can say; equal contents give equal bytes
 _UNIX, _MODE = 3, 0o100644 << 16
+MANIFEST, SKELETON = "manifest.json", "skeleton.onnx"
 _ALLOWED = re.compile(r"manifest\.json|skeleton\.onnx|tensors/(0|[1-9][0-9]{0,8})")
 _END = struct.Struct("<4s4H2LH")
 _END_MAGIC = b"PK\x05\x06"
 _LOCAL_HEADER = 30
+_CHECKSUM = 8  # hexadecimal digits of a CRC-32, the comment of the archive
+_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _LARGE = zipfile.ZIP64_LIMIT  # beyond it places stand in extra fields (ZIP64)
 _LARGE_COUNT = zipfile.ZIP_FILECOUNT_LIMIT
 _ENTRY_LIMIT = 2_000_000_000  # below what would need ZIP64 in an entry's own header
 _LEVEL = 9
-_CHUNK = 1 << 20
 
 
 class ArchiveWriter:
-    """Writes entries one after the other; use it as a context manager."""
+    """Writes entries one after the other, compressed ones last; use it as a context manager."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._zip = zipfile.ZipFile(path, "w")
+        self._zip.comment = bytes(_CHECKSUM)
+        self._tail: int | None = None
 
     def __enter__(self) -> ArchiveWriter:
         return self
 
     def __exit__(self, *_: object) -> None:
         self._zip.close()
+        if self._tail is not None:
+            with self._path.open("r+b") as stream:
+                stream.seek(self._tail)
+                tail = stream.read()[: -_END.size - _CHECKSUM]
+                stream.seek(-_CHECKSUM, os.SEEK_END)
+                stream.write(_checksum(tail))
 
     def store(self, name: str, data: bytes) -> None:
         """Add an entry that is compressed already."""
@@ -54,6 +64,8 @@ class ArchiveWriter:
 
     def deflate(self, name: str, data: bytes) -> None:
         """Add an entry and compress it."""
+        if self._tail is None:
+            self._tail = self._zip.start_dir
         self._add(_described(name, zipfile.ZIP_DEFLATED), data)
 
     def _add(self, info: zipfile.ZipInfo, data: bytes) -> None:
@@ -156,33 +168,33 @@ class Archive:
                 raise self.damaged(f"it has an entry named {info.orig_filename[:80]!r}, which does not belong there")
             entries[info.orig_filename] = info
         self._check_order(infos, directory)
-        self._check_end(infos, directory, comment)
+        self._check_tail(infos, directory, comment)
         return entries
 
     def _check_order(self, infos: Sequence[zipfile.ZipInfo], directory: int) -> None:
         """Make sure that the entries fill the file up to the directory and have the headers that they should."""
         place = 0
         for info in infos:
-            if info.header_offset != place or not _as_described(info):
-                raise self.damaged(f"the directory does not describe {info.filename} as it should")
-            place += _header_size(info) + info.compress_size
-            if place > directory:
-                raise self.damaged(f"{info.filename} reaches into the directory")
-            header = self._at(info.header_offset, _header_size(info))
-            wanted = _described(info.filename, info.compress_type)
+            start, place = place, place + _header_size(info) + info.compress_size
+            if info.header_offset != start or place > directory or info.compress_type not in _METHODS:
+                raise self.damaged(f"the directory does not describe {info.orig_filename} as it should")
+            wanted = _described(info.orig_filename, info.compress_type)
             wanted.CRC, wanted.compress_size, wanted.file_size = info.CRC, info.compress_size, info.file_size
-            if header != wanted.FileHeader(zip64=False):
-                raise self.damaged(f"the header of {info.filename} is not as it should be")
+            if self._at(start, _header_size(info)) != wanted.FileHeader(zip64=False):
+                raise self.damaged(f"the header of {info.orig_filename} is not as it should be")
         if place != directory:
             raise self.damaged(f"bytes {place} to {directory} belong to nothing")
 
-    def _check_end(self, infos: Sequence[zipfile.ZipInfo], directory: int, comment: bytes) -> None:
-        """Make sure that the end of the file says nothing else than it should."""
-        if directory > _LARGE or len(infos) > _LARGE_COUNT:
-            return  # ZIP64, whose consistency zipfile has checked
-        size = max(0, self.size - _END.size - directory)
-        wanted = _END.pack(_END_MAGIC, 0, 0, len(infos), len(infos), size, directory, 0)
-        if comment or self._at(max(0, self.size - _END.size), _END.size) != wanted:
+    def _check_tail(self, infos: Sequence[zipfile.ZipInfo], directory: int, comment: bytes) -> None:
+        """Make sure that nothing has changed from the first compressed entry on, to the last byte of the file."""
+        end = self.size - _END.size - _CHECKSUM
+        starts = [info.header_offset for info in infos if info.compress_type == zipfile.ZIP_DEFLATED]
+        tail = self._at(min(starts), end - min(starts)) if starts and end > min(starts) else b""
+        if comment != _checksum(tail):
+            raise self.damaged(f"the checksum of {MANIFEST}, {SKELETON} and the directory is wrong")
+        large = directory > _LARGE or len(infos) > _LARGE_COUNT  # ZIP64, whose consistency zipfile has checked
+        wanted = _END.pack(_END_MAGIC, 0, 0, len(infos), len(infos), end - directory, directory, _CHECKSUM)
+        if not large and self._at(end, _END.size) != wanted:
             raise self.damaged("the end of its directory is not as it should be")
 
 
@@ -201,17 +213,8 @@ def _described(name: str, method: int) -> zipfile.ZipInfo:
     return info
 
 
-def _as_described(info: zipfile.ZipInfo) -> bool:
-    """Tell whether the directory says of an entry what the writer says."""
-    wanted = _described(info.filename, info.compress_type)
-    large = info.header_offset > _LARGE
-    same = all(
-        getattr(info, name) == getattr(wanted, name)
-        for name in ("date_time", "create_system", "external_attr", "internal_attr", "flag_bits", "volume", "reserved")
-    )
-    versions = large or (info.create_version == info.extract_version == zipfile.DEFAULT_VERSION)
-    known = info.compress_type in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
-    return same and versions and known and not info.comment and (large or not info.extra)
+def _checksum(tail: bytes) -> bytes:
+    return f"{zlib.crc32(tail):08x}".encode()
 
 
 def _header_size(info: zipfile.ZipInfo) -> int:

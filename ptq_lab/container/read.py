@@ -14,8 +14,8 @@ import onnx
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from ptq_lab.container.archive import Archive
-from ptq_lab.container.records import MANIFEST, SKELETON, CodesRecord, TensorRecord, read_manifest
+from ptq_lab.container.archive import MANIFEST, SKELETON, Archive
+from ptq_lab.container.records import CodesRecord, TensorRecord, read_manifest
 from ptq_lab.container.skeleton import read_skeleton
 from ptq_lab.errors import ModelError
 from ptq_lab.graph import Model, load_model

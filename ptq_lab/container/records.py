@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
+from ptq_lab.container.archive import MANIFEST
 from ptq_lab.errors import ModelError
 from ptq_lab.numerics.coding import Layout
 
 FORMAT, VERSION = "ptqz", 1
-MANIFEST, SKELETON = "manifest.json", "skeleton.onnx"
 
 # Element types of which whole numbers of bytes are stored; the others stay in the skeleton.
 PLAIN_TYPES = ("FLOAT", "DOUBLE", "FLOAT16", "BFLOAT16", "INT8", "UINT8", "INT16", "UINT16")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -30,6 +31,7 @@ _log = logging.getLogger(__name__)
 _PLAN = "ptq_lab.plan"
 _HALVES = (ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
 _LONGEST = 64  # nodes behind a look-up that are searched for the end of the decoding
+_FRESH = re.compile(r"q\d+")  # what nodes are called that the original does not have
 _CLASHES = 4  # underscores that a name may have got because it was taken
 
 
@@ -122,7 +124,10 @@ def _recover(graph: ir.Graph, found: _Found) -> TensorPlan | None:
     lookups = [use.node for use in found.parts[0].uses() if use.node.op_type in LOOKUPS and use.idx == 0]
     whole = _decoded(graph, found.name)
     for shape in _shapes(found, whole):
-        weight = _weight(found, shape)
+        try:
+            weight = _weight(found, shape)
+        except ValueError:  # codes or scales of another shape than ours would have
+            continue
         ends = list(_ends(found, weight, lookups, whole))
         if not ends or any(end is None for _, end in ends):
             continue
@@ -155,11 +160,9 @@ def _first_same(
     stored = StoredWeight(writer, found.name, weight, by_row=by_row)
     wanted = stored.decode() if lookup is None else stored.decode_rows(lookup)
     try:
-        for value in candidates:
-            inner = _before_cast(value)
-            if _same(inner, wanted):
-                return value
-        return None
+        if lookup is None:
+            return next((value for value in candidates if _same(_before_cast(value), wanted)), None)
+        return next((_behind_cast(value) for value in candidates if _same(value, wanted)), None)
     finally:
         for node in reversed(list(scratch)):  # they read values of the model
             scratch.remove(node, safe=True)
@@ -197,6 +200,15 @@ def _before_cast(value: ir.Value) -> ir.Value | None:
     return maker.inputs[0]
 
 
+def _behind_cast(value: ir.Value) -> ir.Value:
+    """Return the same rows in the original's 16-bit type, if the Cast behind them is ours: then it has their name."""
+    maker, users = value.producer(), [use.node for use in value.uses()]
+    ours = maker is not None and _FRESH.fullmatch(maker.name or "") is not None
+    if ours and len(users) == 1 and _before_cast(users[0].outputs[0]) is value:
+        return users[0].outputs[0]
+    return value
+
+
 def _type_of(value: ir.Value) -> ir.DataType:
     maker = value.producer()
     cast = maker is not None and maker.op_type == "Cast"
@@ -204,7 +216,7 @@ def _type_of(value: ir.Value) -> ir.DataType:
 
 
 def _behind(lookup: ir.Node) -> Iterator[ir.Value]:
-    """Yield what is computed from a look-up, nearest first, as far as decoding can reach; the end of it last."""
+    """Yield what is computed from a look-up, nearest first, as far as decoding can reach."""
     waiting, seen = [lookup.outputs[0]], 0
     found: dict[int, ir.Value] = {}
     while waiting and seen < _LONGEST:
@@ -215,8 +227,7 @@ def _behind(lookup: ir.Node) -> Iterator[ir.Value]:
                 if id(output) not in found:
                     found[id(output)] = output
                     waiting.append(output)
-    # A 16-bit table ends in a Cast of what is the end otherwise; so the farther one is asked first.
-    yield from reversed(found.values())
+    yield from found.values()
 
 
 def _decoded(graph: ir.Graph, name: str) -> ir.Value | None:

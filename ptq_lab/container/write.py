@@ -11,11 +11,9 @@ import numpy as np
 import onnx_ir as ir
 
 from ptq_lab import __version__
-from ptq_lab.container.archive import ArchiveWriter
+from ptq_lab.container.archive import MANIFEST, SKELETON, ArchiveWriter
 from ptq_lab.container.records import (
-    MANIFEST,
     PLAIN_TYPES,
-    SKELETON,
     Checks,
     CodesRecord,
     Manifest,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,8 +40,14 @@ class Halved:
         )
 
 
-def store_half(model: Model) -> tuple[Model, Halved]:
+def store_half(model: Model, *, keep: Collection[str] = ()) -> tuple[Model, Halved]:
     """Return a copy whose float32 constants are stored as float16, followed by a Cast that is folded at load.
+
+    Parameters
+    ----------
+    model : Model
+    keep : collection of str
+        Constants that stay as they are, e.g. weights that codes will take the place of.
 
     Scales and offsets of quantized weights stay float32: they are few, and every weight depends on them.
     """
@@ -52,7 +59,7 @@ def store_half(model: Model) -> tuple[Model, Halved]:
     saved, worst, kept, count = 0, 0.0, [], 0
     for name, value in list(graph.initializers.items()):
         tensor = value.const_value
-        if tensor is None or name in numbers or not _worth_halving(value):
+        if tensor is None or name in numbers or name in keep or not _worth_halving(value):
             continue
         array = float32(tensor)
         with np.errstate(over="ignore"):

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import onnx
@@ -19,6 +20,7 @@ from ptq_lab.graph.lazy import LARGE_FILE, read_without_weights
 from ptq_lab.graph.tensors import TensorSpec
 
 _SINGLE_FILE_LIMIT = 1_900_000_000  # protobuf ends at 2 GiB
+_SHOWN = 60  # characters of what is no path
 _NOTHING = np.empty(0, np.uint8)
 _FLOATS = {ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16}
 
@@ -245,11 +247,21 @@ def shape_of(tensor: ir.TensorProtocol) -> tuple[int, ...]:
     return tuple(int(size) for size in tensor.shape.numpy())
 
 
-def name_nodes(graph: ir.Graph) -> None:
+class Named(Protocol):
+    """A node, as far as its name goes."""
+
+    name: str | None
+
+    @property
+    def op_type(self) -> str: ...  # noqa: D102
+
+
+def name_nodes(nodes: Iterable[Named]) -> None:
     """Give every unnamed or twice-named node of a graph a stable name: its operator and its index."""
-    taken = {node.name for node in graph}  # a name that was given is never given to another node
+    nodes = list(nodes)
+    taken = {node.name for node in nodes}  # a name that was given is never given to another node
     seen: set[str] = set()
-    for index, node in enumerate(graph):
+    for index, node in enumerate(nodes):
         if not node.name or node.name in seen:
             node.name = f"{node.op_type}_{index}"
             while node.name in taken:
@@ -273,7 +285,11 @@ def _spec(value: ir.Value) -> TensorSpec:
 
 def _read(path: Path) -> tuple[onnx.ModelProto, Mapping[str, ir.LazyTensor]]:
     """Return a model, and those of its weights that were left in the file."""
-    if not path.exists():
+    try:
+        there = path.exists()
+    except (OSError, ValueError):  # far too long, or a NUL byte inside
+        raise ModelError(f"{str(path)[:_SHOWN]}...: is no path, of {len(str(path))} characters") from None
+    if not there:
         raise ModelError(f"{path}: no such file")
     if path.is_dir():
         raise ModelError(f"{path}: is a folder, and a model is a file; did you mean a .onnx file in it?")
@@ -339,7 +355,7 @@ def _put_in_order(model: ir.Model, label: str) -> None:
     """Sort nodes that stand before what they read: converters append Casts at the end, and onnxruntime allows it."""
     seen: set[ir.Node] = set()
     for node in model.graph:
-        makers = (value.producer() for value in node.inputs if value is not None)
+        makers = (value.producer() for value in _read_by(node) if value is not None)
         if any(maker is not None and maker.graph is model.graph and maker not in seen for maker in makers):
             try:
                 model.graph.sort()
@@ -349,6 +365,15 @@ def _put_in_order(model: ir.Model, label: str) -> None:
                 ) from error
             return
         seen.add(node)
+
+
+def _read_by(node: ir.Node) -> Iterator[ir.Value | None]:
+    """Yield what a node reads, by itself and inside its subgraphs."""
+    yield from node.inputs
+    for attribute in node.attributes.values():
+        if isinstance(attribute, ir.Attr) and attribute.type == ir.AttributeType.GRAPH:
+            for inner in attribute.as_graph():
+                yield from _read_by(inner)
 
 
 def _drop_default_inputs(model: ir.Model) -> None:

@@ -10,8 +10,10 @@ removed when it unloads.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import Field, fields, replace
+from html import escape
 from typing import TYPE_CHECKING, Any
 
 from IPython.core.interactiveshell import InteractiveShell
@@ -25,6 +27,7 @@ from ptq_lab.figures.errors import draw_errors, errors_html, errors_text
 from ptq_lab.figures.front import draw_front, front_html, front_text
 from ptq_lab.figures.layers import draw_layers, layers_text
 from ptq_lab.figures.ranges import draw_ranges, ranges_text
+from ptq_lab.figures.side_by_side import side_by_side_html
 from ptq_lab.figures.sizes import draw_sizes, sizes_text
 from ptq_lab.figures.tables import (
     facts_html,
@@ -38,10 +41,13 @@ from ptq_lab.figures.tables import (
     widths_html,
 )
 from ptq_lab.figures.thresholds import Counts, draw_threshold, threshold_text
+from ptq_lab.notebook.displayed import remember
+from ptq_lab.notebook.lessons import KINDS, show_lesson
 from ptq_lab.report.findings import Explanation, explanation_text
 from ptq_lab.report.harm import layer_errors_of
-from ptq_lab.report.tables import Report
-from ptq_lab.report.text import render_text
+from ptq_lab.report.side_by_side import SideBySide, side_by_side_text
+from ptq_lab.report.tables import ActivationRow, LayerRow, ProductRow, Report, Table
+from ptq_lab.report.text import brief, left_float, render_text
 from ptq_lab.report.widths import FrontData, widths_text
 
 if TYPE_CHECKING:
@@ -110,6 +116,11 @@ def result_bundle(result: QuantResult) -> Bundle:
     return report_bundle(result.report, written_to=str(result.model_path))
 
 
+def side_by_side_bundle(runs: SideBySide) -> Bundle:
+    """Return several runs side by side by mime type."""
+    return {"text/plain": side_by_side_text(runs, max_layers=TEXT_LAYERS), "text/html": side_by_side_html(runs)}
+
+
 def plan_bundle(plan: QuantPlan) -> Bundle:
     """Return a plan by mime type."""
     return {"text/plain": str(plan), "text/html": plan_html(plan)}
@@ -135,8 +146,21 @@ def problems_bundle(problems: Sequence[Problem]) -> Bundle:
     return {"text/plain": "\n".join(lines), "text/html": problems_html(title, lines)}
 
 
-def show_result(result: QuantResult, *, temporary: bool = False) -> None:
-    """Publish the remarks on the configuration, then the report without them, then its figures."""
+def show_result(
+    result: QuantResult, *, temporary: bool = False, level: str = "full", max_rows: int | None = None
+) -> None:
+    """Publish the remarks on the configuration, then the report without them, then its figures.
+
+    Parameters
+    ----------
+    result : QuantResult
+    temporary : bool
+        Its file is gone with it.
+    level : {"full", "short", "none"}
+        Everything; the summary without tables and figures; one line. Remarks are always shown.
+    max_rows : int, optional
+        Rows of each table at most.
+    """
     place = f"{result.model_path} (temporary; -o or .save(folder) keeps it)" if temporary else str(result.model_path)
     remarks = result.config.problems
     said = {str(problem) for problem in remarks}
@@ -145,7 +169,68 @@ def show_result(result: QuantResult, *, temporary: bool = False) -> None:
     report = replace(result.report, summary=rest)
     if remarks:
         show(problems_bundle(remarks))
-    show(report_bundle(report, written_to=place), *figure_bundles(report))
+    if level == "none":
+        show(line_bundle(brief(summary)))
+    elif level == "short":
+        show(report_bundle(_without_tables(report), written_to=place))
+    else:
+        shorter = cut(report, max_rows)
+        show(report_bundle(shorter, written_to=place), *figure_bundles(shorter))
+
+
+def code_bundle(text: str) -> Bundle:
+    """Return code to copy by mime type."""
+    return {"text/plain": text, "text/html": f"<pre>{escape(text)}</pre>"}
+
+
+def line_bundle(text: str) -> Bundle:
+    """Return one line of text by mime type."""
+    return {"text/plain": text, "text/html": f"<p>{escape(text)}</p>"}
+
+
+def _without_tables(report: Report) -> Report:
+    empty: dict[str, Any] = {field.name: type(value)(value.row_type) for field, value in _tables(report)}
+    # What stayed float is told by the summary, or else by the rows.
+    summary = replace(report.summary, left_float=left_float(report)) if not _complete(report) else report.summary
+    return replace(report, summary=summary, **empty)
+
+
+def _complete(report: Report) -> bool:
+    return not report.summary.left_float and all(row.quantized for row in report.layers)
+
+
+def cut(report: Report, max_rows: int | None) -> Report:
+    """Return a report whose tables have so many rows at most, the worst, with a note on those that had more.
+
+    A saved notebook stays small so, however many layers a model has.
+    """
+    long = [(field.name, value) for field, value in _tables(report) if max_rows is not None and len(value) > max_rows]
+    if not long:
+        return report
+    sizes = ", ".join(f"{name} {len(table)}" for name, table in long)
+    note = f"shown are the worst {max_rows} rows of each table ({sizes}); %config PTQLab.max_rows shows more"
+    summary = replace(report.summary, notes=(*report.summary.notes, note))
+    shorter: dict[str, Any] = {name: _worst(table, max_rows or 0) for name, table in long}
+    return replace(report, summary=summary, **shorter)
+
+
+def _worst(table: Table[Any], count: int) -> Table[Any]:
+    """Return the rows that matter most, in their own order: what stays float, then the largest errors."""
+    ranked = sorted(range(len(table)), key=lambda index: -_harm(table[index]))
+    return Table(table.row_type, (table[index] for index in sorted(ranked[:count])))
+
+
+def _harm(row: Any) -> float:
+    if isinstance(row, LayerRow):
+        return math.inf if row.relative_error is None else row.relative_error
+    if isinstance(row, ActivationRow):
+        return row.clip_share or 0.0
+    return -row.sqnr_db if isinstance(row, ProductRow) and row.sqnr_db is not None else 0.0
+
+
+def _tables(report: Report) -> list[tuple[Field[Any], Table[Any]]]:
+    found = ((field, getattr(report, field.name)) for field in fields(report))
+    return [(field, value) for field, value in found if isinstance(value, Table)]
 
 
 def show_plan(plan: QuantPlan, remarks: Sequence[Problem]) -> None:
@@ -158,7 +243,13 @@ def show_plan(plan: QuantPlan, remarks: Sequence[Problem]) -> None:
 def show(*bundles: Bundle) -> None:
     """Publish every bundle as one output of the running cell."""
     for bundle in bundles:
-        publish_display_data(bundle)
+        remember(bundle)
+        publish(bundle)
+
+
+def publish(bundle: Bundle) -> None:
+    """Publish a bundle without remembering it: the doctor does not speak of itself."""
+    publish_display_data(bundle)
 
 
 def install(shell: InteractiveShell) -> None:
@@ -167,6 +258,8 @@ def install(shell: InteractiveShell) -> None:
     for kind, bundle_of in _bundles().items():
         formatters["text/html"].for_type(kind, _html_printer(bundle_of))
         formatters["text/plain"].for_type(kind, _text_printer(bundle_of))
+    for kind in KINDS:
+        _live_formatter(shell).for_type(kind, show_lesson)
 
 
 def uninstall(shell: InteractiveShell) -> None:
@@ -175,6 +268,14 @@ def uninstall(shell: InteractiveShell) -> None:
     for kind in _bundles():
         formatters["text/html"].pop(kind, None)
         formatters["text/plain"].pop(kind, None)
+    for kind in KINDS:
+        _live_formatter(shell).pop(kind, None)
+
+
+def _live_formatter(shell: InteractiveShell) -> Any:
+    """Return what publishes several outputs for one object: a live part, and its twin below it."""
+    assert shell.display_formatter is not None
+    return shell.display_formatter.ipython_display_formatter
 
 
 def _formatters(shell: InteractiveShell) -> dict[str, Any]:
@@ -197,12 +298,15 @@ def _bundles() -> dict[type, Callable[[Any], Bundle]]:
         Demo: demo_bundle,
         FrontData: front_bundle,
         MixedBitExplorer: explorer_bundle,
+        SideBySide: side_by_side_bundle,
     }
 
 
 def _html_printer(bundle_of: Callable[[Any], Bundle]) -> Callable[[Any], str]:
     def html(value: object) -> str:
-        return str(bundle_of(value)["text/html"])
+        bundle = bundle_of(value)
+        remember(bundle)
+        return str(bundle["text/html"])
 
     return html
 

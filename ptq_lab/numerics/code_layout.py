@@ -56,9 +56,12 @@ class Layout:
         The code that the mask leaves out; ``None``: there is no mask.
     kept : int
         How many codes the mask keeps.
+    spaced : bool
+        In the place of the mask stand the distances between the codes that it would keep.
     sections : tuple of int
-        Lengths of the sections, in order: mask; fields; each part of the bits below, widest first; levels; four planes
-        of the distances between outliers; four planes of their codes.
+        Lengths of the sections, in order: mask, or four planes of distances; fields; each part of the bits below,
+        widest first; four planes of levels; four planes of the distances between outliers; four planes of their codes,
+        numbered 0, -1, 1, -2, ...
     """
 
     low: int = 0
@@ -69,6 +72,7 @@ class Layout:
     outliers: int = 0
     rest: int | None = None
     kept: int = 0
+    spaced: bool = False
     sections: tuple[int, ...] = ()
 
     def sizes(self, count: int) -> tuple[int, ...]:
@@ -80,7 +84,9 @@ class Layout:
         (50, 25, 13)
         """
         inner = count if self.rest is None else self.kept
-        mask = () if self.rest is None else (packed_size(count, 1),)
+        mask: tuple[int, ...] = ()
+        if self.rest is not None:
+            mask = (self.kept,) * 4 if self.spaced else (packed_size(count, 1),)
         below = (packed_size(inner, part) for part in parts_of(self.shift))
         levels = (self.levels,) * 4 if self.levels else ()
         outliers = (self.outliers,) * 8 if self.outliers else ()
@@ -118,7 +124,8 @@ class Layout:
     def _check(self) -> None:
         counts = (self.shift, self.levels, self.outliers, self.kept, *self.sections)
         codes = (self.low, *(() if self.rest is None else (self.rest,)))
-        if not all(type(number) is int for number in (*counts, *codes, self.width)) or type(self.planar) is not bool:
+        flags = all(type(flag) is bool for flag in (self.planar, self.spaced))
+        if not flags or not all(type(number) is int for number in (*counts, *codes, self.width)):
             raise ValueError("a value is of the wrong kind")
         if min(counts) < 0 or self.width not in WIDTHS or self.shift + self.width > _MOST_BITS:
             raise ValueError("a number is out of range")
@@ -152,7 +159,10 @@ def lay_out(layout: Layout, flat: Codes) -> Iterator[Bytes]:
     """Yield the sections of codes, not yet squeezed; shape (n,) in."""
     if layout.rest is not None:
         mask = flat != layout.rest
-        yield pack_fields(mask.view(np.uint8), 1)
+        if layout.spaced:
+            yield from _distances(np.flatnonzero(mask))
+        else:
+            yield pack_fields(mask.view(np.uint8), 1)
         flat = flat[mask]
     numbers, levels, outliers = _numbered(layout, flat)
     yield pack_fields(_bits(numbers, layout.shift, layout.width), layout.width, planar=layout.planar)
@@ -163,8 +173,8 @@ def lay_out(layout: Layout, flat: Codes) -> Iterator[Bytes]:
     if levels is not None:
         yield from split_planes(levels)
     if outliers is not None:
-        yield from split_planes(np.diff(outliers, prepend=0).astype(_UINT32))
-        yield from split_planes(flat[outliers].astype(_INT32))
+        yield from _distances(outliers)
+        yield from split_planes(_zigzag(flat[outliers].astype(_INT32)))
 
 
 def _numbered(layout: Layout, flat: Codes) -> tuple[Numbers, NDArray[np.int32] | None, NDArray[np.int64] | None]:
@@ -219,13 +229,13 @@ def decode_codes(layout: Layout, data: bytes | memoryview, count: int, *, bits: 
     sections = _Sections(layout, data, count)
     if layout.rest is None:
         return _decode_kept(layout, sections, count, bits)
-    mask = unpack_fields(sections.take(), 1, count).view(np.bool_)
-    if np.count_nonzero(mask) != layout.kept:
-        raise ValueError(f"the mask keeps {np.count_nonzero(mask)} codes, not {layout.kept}")
+    where = sections.places(count) if layout.spaced else unpack_fields(sections.take(), 1, count).view(np.bool_)
+    if not layout.spaced and np.count_nonzero(where) != layout.kept:
+        raise ValueError(f"the mask keeps {np.count_nonzero(where)} codes, not {layout.kept}")
     kept = _decode_kept(layout, sections, layout.kept, bits)
     _check_range(layout.rest, layout.rest, bits)
     codes = np.full(count, layout.rest, kept.dtype)
-    codes[mask] = kept
+    codes[where] = kept
     return codes
 
 
@@ -252,6 +262,13 @@ class _Sections:
         """Return the numbers whose four planes come next."""
         return join_planes(tuple(self.take() for _ in range(4)), dtype)
 
+    def places(self, count: int) -> NDArray[np.int64]:
+        """Return the places below `count` whose distances come next."""
+        found = np.cumsum(self.numbers(_UINT32), dtype=np.int64)
+        if found.size and found[-1] >= count:
+            raise ValueError(f"there is something at place {found[-1]} of {count}")
+        return found
+
 
 def _decode_kept(layout: Layout, sections: _Sections, count: int, bits: int) -> Codes:
     dtype = np.dtype(np.int8 if bits <= 8 else np.int16 if bits <= 16 else np.int32)
@@ -270,10 +287,8 @@ def _decode_kept(layout: Layout, sections: _Sections, count: int, bits: int) -> 
     codes += np.array(layout.low % (1 << (8 * dtype.itemsize)), unsigned)  # right modulo a power of two
     codes = codes.view(dtype)
     if layout.outliers:
-        places = np.cumsum(sections.numbers(_UINT32), dtype=np.int64)
-        outlying = sections.numbers(_INT32)
-        if places[-1] >= count:
-            raise ValueError(f"an outlier has place {places[-1]} of {count}")
+        places = sections.places(count)
+        outlying = _unzigzag(sections.numbers(_UINT32))
         _check_range(int(outlying.min()), int(outlying.max()), bits)
         codes[places] = outlying
     return codes
@@ -291,6 +306,20 @@ def _decode_numbers(layout: Layout, sections: _Sections, count: int) -> Numbers:
         numbers *= numbers.dtype.type(1 << part)  # numpy multiplies bytes several times faster than it shifts them
         numbers |= lower
     return numbers
+
+
+def _distances(places: NDArray[np.int64]) -> tuple[Bytes, ...]:
+    """Return the planes of the distances between places in ascending order, the first one from the start."""
+    return split_planes(np.diff(places, prepend=0).astype(_UINT32))
+
+
+def _zigzag(codes: NDArray[np.int32]) -> NDArray[np.uint32]:
+    """Return the places of codes in 0, -1, 1, -2, 2, ...: small ones of either sign have no high bytes."""
+    return np.asarray((codes << 1) ^ (codes >> 31)).view(np.uint32)
+
+
+def _unzigzag(numbers: NDArray[np.uint32]) -> NDArray[np.int32]:
+    return ((numbers >> np.uint32(1)) ^ (np.uint32(0) - (numbers & np.uint32(1)))).view(np.int32)
 
 
 def _check_range(lowest: int, highest: int, bits: int) -> None:

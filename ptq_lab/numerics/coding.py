@@ -10,7 +10,8 @@ run lengths and a tANS coder instead (its ``TensorCompressor`` and ``FSEEncoder`
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import heapq
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,13 +20,17 @@ from numpy.typing import NDArray
 
 from ptq_lab.numerics.code_layout import Codes, Layout, decode_codes, lay_out
 from ptq_lab.numerics.entropy import code_entropy
-from ptq_lab.numerics.fields import WIDTHS, expand, join_planes, split_planes, squeeze, squeezed_size
+from ptq_lab.numerics.fields import WIDTHS, Bytes, expand, join_planes, split_planes, squeeze, squeezed_size
 
 _COUNTED = 1 << 20  # codes are counted one by one up to this span
 _SPARSE = 0.6  # share of the most frequent code from which leaving it out can pay
-_OUTLYING = (5e-3, 5e-4)  # shares of codes that may be noted one by one
+_SPACED = 0.1  # share of all other codes up to which noting their distances can pay
+_OUTLYING = (5e-2, 5e-3, 5e-4)  # shares of codes that may be noted one by one
 _NARROW = 4  # with bits below them, fields are this wide at least
 _PER_SECTION = 4  # bytes that the length of a section takes
+_SLICE = 1 << 14  # codes of each eighth of a large tensor that layouts are tried on
+_BEST = 5
+_TABLE_SPAN, _PER_SYMBOL = 1 << 15, 0.4  # bytes that share a table of code lengths, and what a symbol costs in it
 _MASK_PRICE, _BYTE_PRICE = 1.02, 1.005  # what decodes more slowly has to be that much smaller
 
 
@@ -66,7 +71,7 @@ def encode_codes(codes: Codes) -> Coded:
     True
     """
     flat = np.ascontiguousarray(codes).reshape(-1)
-    layout = min(_layouts(flat), key=lambda each: _price(each, flat)) if flat.size else Layout()
+    layout = _choose(flat) if flat.size else Layout()
     sections = [squeeze(part) for part in lay_out(layout, flat)]
     return Coded(layout=replace(layout, sections=tuple(map(len, sections))), data=b"".join(sections))
 
@@ -118,11 +123,45 @@ def decode_array(sections: tuple[bytes | memoryview, ...], dtype: np.dtype[Any],
     return join_planes(tuple(expand(section, count) for section in sections), dtype)
 
 
-def _price(layout: Layout, flat: Codes) -> float:
+def _choose(flat: Codes) -> Layout:
+    """Return the cheapest layout: by Huffman's count first, and then the best few by what deflate makes of them."""
+    sample = _sample(flat)
+    best = sorted(_layouts(flat), key=lambda each: _price(each, sample, _huffman_size))[:_BEST]
+    return min(best, key=lambda each: _price(each, sample, squeezed_size))
+
+
+def _sample(flat: Codes) -> Codes:
+    """Return a slice from the middle of each eighth of many codes, which leaves neighbours and planes what they are."""
+    if flat.size <= 8 * _SLICE:
+        return flat
+    eighth = flat.size // 8
+    start = (eighth - _SLICE) // 2
+    return np.ascontiguousarray(flat[: 8 * eighth].reshape(8, eighth)[:, start : start + _SLICE]).reshape(-1)
+
+
+def _price(layout: Layout, flat: Codes, size_of: Callable[[Bytes], float]) -> float:
     """Return about how many bytes a layout takes, a little more if it takes longer to decode."""
-    size = sum(squeezed_size(part) + _PER_SECTION for part in lay_out(layout, flat))
+    size = sum(size_of(part) + _PER_SECTION for part in lay_out(layout, flat))
     price = size if layout.rest is None else size * _MASK_PRICE
     return price * _BYTE_PRICE if layout.width == max(WIDTHS) else price
+
+
+def _huffman_size(data: Bytes) -> float:
+    """Return how many bytes Huffman codes take that start anew as often as deflate does, with their tables."""
+    size = 0.0
+    for start in range(0, data.size, _TABLE_SPAN):
+        counts = np.bincount(data[start : start + _TABLE_SPAN])
+        waiting = counts[counts > 0].tolist()
+        size += _PER_SYMBOL * len(waiting)
+        heapq.heapify(waiting)
+        bits = 0
+        while len(waiting) > 1:
+            rarest = heapq.heappop(waiting)
+            merged = rarest + waiting[0]
+            heapq.heapreplace(waiting, merged)
+            bits += merged
+        size += min(bits / 8, min(_TABLE_SPAN, data.size - start))
+    return size
 
 
 def _layouts(flat: Codes) -> Iterator[Layout]:
@@ -133,7 +172,10 @@ def _layouts(flat: Codes) -> Iterator[Layout]:
     if counts[most] >= _SPARSE * flat.size:
         others = np.delete(values, most), np.delete(counts, most)
         for layout in _dense(*others):
-            yield replace(layout, rest=int(values[most]), kept=int(flat.size - counts[most]))
+            sparse = replace(layout, rest=int(values[most]), kept=int(flat.size - counts[most]))
+            yield sparse
+            if sparse.kept <= _SPACED * flat.size:
+                yield replace(sparse, spaced=True)
 
 
 def _dense(values: NDArray[np.int64], counts: NDArray[np.int64]) -> Iterator[Layout]:
@@ -146,8 +188,11 @@ def _dense(values: NDArray[np.int64], counts: NDArray[np.int64]) -> Iterator[Lay
     index_bits = max(1, int(values.size - 1).bit_length())
     if index_bits < bits:
         yield from _fielded(Layout(levels=values.size), index_bits)
-    for narrower, low, outliers in dict.fromkeys(_windows(values, counts, bits)):
-        yield from _fielded(Layout(low=low, outliers=outliers), narrower)
+    for narrower, low in dict.fromkeys(_windows(values, counts, bits)):
+        for cut in _fielded(Layout(low=low), narrower):
+            outside = (values < low) | (values - low >= 1 << (cut.shift + cut.width))  # fields may be wider than it
+            if outside.any():
+                yield replace(cut, outliers=int(counts[outside].sum()))
 
 
 def _fielded(layout: Layout, bits: int) -> Iterator[Layout]:
@@ -163,19 +208,18 @@ def _fielded(layout: Layout, bits: int) -> Iterator[Layout]:
                 yield replace(cut, planar=True)
 
 
-def _windows(values: NDArray[np.int64], counts: NDArray[np.int64], bits: int) -> Iterator[tuple[int, int, int]]:
-    """Yield windows that nearly all codes lie in: their bits, where they start, and how many codes lie outside."""
+def _windows(values: NDArray[np.int64], counts: NDArray[np.int64], bits: int) -> Iterator[tuple[int, int]]:
+    """Yield windows that nearly all codes lie in, each the narrowest for a share: its bits, and where it starts."""
     below = np.concatenate([[0], np.cumsum(counts)])
-    total = int(below[-1])
     for share in _OUTLYING:
         found = None
         for narrower in range(bits - 1, 0, -1):
             inside = below[np.searchsorted(values, values + (1 << narrower))] - below[:-1]
             start = int(inside.argmax())
-            if total - inside[start] > share * total:
+            if inside[start] < (1.0 - share) * below[-1]:
                 break
-            found = narrower, int(values[start]), int(total - inside[start])
-        if found is not None and found[2]:
+            found = narrower, int(values[start])
+        if found is not None:
             yield found
 
 

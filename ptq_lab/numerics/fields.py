@@ -25,6 +25,7 @@ _LEVEL = 6
 _MEMORY = 9  # the longest blocks: fewer tables of code lengths
 _SLICE = 1 << 15  # bytes that a sample of a section has per place
 _SLICES = 8
+_REPETITIVE = 0.99  # of the size without looking for repetitions, which takes far longer
 _NOT_WORTH_IT = 0.995  # of the size; what gains less is stored, which needs no decoding
 _CHUNK = 1 << 16
 
@@ -114,8 +115,9 @@ def squeeze(data: Bytes) -> bytes:
     >>> len(squeeze(np.zeros(1000, np.uint8))) < 20, squeeze(np.array([97, 98], np.uint8))
     (True, b'ab')
     """
-    best, strategy = min((_sampled(data, strategy), strategy) for strategy in _STRATEGIES)
-    if best < _NOT_WORTH_IT * data.size:
+    codes, repetitions = (_sampled(data, strategy) for strategy in _STRATEGIES)
+    strategy = _STRATEGIES[repetitions < _REPETITIVE * codes]
+    if min(codes, repetitions) < _NOT_WORTH_IT * data.size:
         short = _deflate(data, strategy)
         if len(short) < data.size:
             return short

@@ -42,6 +42,7 @@ LIBRARIES: dict[str, set[str]] = {
     "explanation": set(),
     "advice": set(),
     "top1": {"numpy"},
+    "runs": set(),
     "performance": set(),
     "probe": {"numpy", "onnxruntime"},
     "search": {"numpy", "onnx_ir"},
@@ -58,8 +59,9 @@ LIBRARIES: dict[str, set[str]] = {
     "calibration": {"numpy", "PIL"},
     "report": {"numpy"},
     "figures": {"numpy", "plotly", "jinja2", "markupsafe"},
-    "notebook": {"IPython", "ipywidgets", "anywidget", "traitlets", "onnx"},
+    "notebook": {"IPython", "ipywidgets", "anywidget", "comm", "traitlets", "onnx", "jupyter_core"},  # its data folders
     "demo": {"numpy"},
+    "lesson": {"numpy", "PIL"},  # Pillow writes what models make as PNG
 }
 
 # Rooms that a room may import, besides errors and progress, which everybody may.
@@ -107,6 +109,17 @@ ROOMS: dict[str, set[str]] = {
     },  # explanation and advice: conveniences, inside the functions
     "explanation": {"calibration", "config", "graph", "plan", "report", "result", "runtime"},
     "advice": {"config", "debug", "explanation", "manifest", "pipeline", "report", "result"},
+    "runs": {
+        "calibration",
+        "config",
+        "evaluation",
+        "flags",
+        "graph",
+        "pipeline",
+        "report",
+        "result",
+        "runtime",
+    },
     "pins": {"graph", "plan"},
     "edits": {"plan"},
     "recipe": {"config", "edits", "graph", "manifest", "plan"},
@@ -119,6 +132,7 @@ ROOMS: dict[str, set[str]] = {
         "flags",
         "graph",
         "mixed_bits",
+        "notebook",  # widget(), inside the function
         "pipeline",
         "plan",
         "recipe",
@@ -192,8 +206,20 @@ ROOMS: dict[str, set[str]] = {
         "result",
         "runtime",
     },
-    "comparison": {"calibration", "config", "evaluation", "flags", "graph", "report", "runtime"},
+    "comparison": {"calibration", "config", "evaluation", "flags", "graph", "numerics", "report", "runtime"},
     "demo": set(),
+    "lesson": {
+        "calibration",
+        "demo",
+        "explorer",
+        "graph",
+        "numerics",
+        "pipeline",
+        "plan",
+        "report",
+        "result",
+        "runtime",
+    },
     "figures": {"__init__", "report", "plan", "graph"},
     "cli": {
         "__init__",
@@ -204,6 +230,7 @@ ROOMS: dict[str, set[str]] = {
         "demo",
         "evaluation",
         "graph",
+        "output",
         "pipeline",
         "report",
         "result",

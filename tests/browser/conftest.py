@@ -8,8 +8,10 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -31,7 +33,13 @@ FLAGS = (
 SETTINGS = {
     "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
     "notebook-extension/tracker": {"windowingMode": "none"},
+    "codemirror-extension/plugin": {"defaultConfig": {"codeFolding": True}},
+    "completer-extension/manager": {"showDocumentationPanel": True},
 }
+# What Lab writes by itself: about files that may be missing, and when a kernel ends while the debugger asks it.
+OF_LAB = ("Failed to load resource", "Could not restore the debugger state")
+# What Notebook 7.6 throws on every page by itself, because the page lacks a part that its settings are for.
+OF_NOTEBOOK = {"Cannot read properties of undefined (reading 'schema')"}
 LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 
 
@@ -51,28 +59,47 @@ def chromium() -> str:
 
 @dataclass
 class Lab:
-    """A running server."""
+    """A running server and the application it serves."""
 
     folder: Path
     settings: Path
-    url: str
+    url: str = ""
+    app: str = "lab"  # or "notebook"
 
-    def set(self, setting: str, values: dict[str, Any]) -> None:
-        """Write one settings file of a JupyterLab extension, e.g. ``apputils-extension/themes``."""
-        path = self.settings / "@jupyterlab" / f"{setting}.jupyterlab-settings"
+    def set(self, setting: str, values: dict[str, Any], *, owner: str = "@jupyterlab") -> None:
+        """Write one settings file of an extension, e.g. ``apputils-extension/themes``."""
+        path = self.settings / owner / f"{setting}.jupyterlab-settings"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(values))
 
+    def page(self, name: str) -> str:
+        """Return the address at which a file opens."""
+        if self.app == "lab":
+            return f"{self.url}/lab/tree/{name}?reset"
+        if name.endswith(".onnx"):
+            return f"{self.url}/edit/{name}?factory=ONNX%20summary"
+        return f"{self.url}/{'notebooks' if name.endswith('.ipynb') else 'edit'}/{name}"
 
-@pytest.fixture(scope="session")
-def lab(chromium: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    home = tmp_path_factory.mktemp("lab")
+
+def install_extension(share: Path) -> None:
+    """Put the committed assets of the editor extension where the wheel would put them."""
+    target = share / "labextensions" / "ptq-lab"
+    shutil.copytree(ROOT / "ptq_lab" / "labextension", target)
+    shutil.copy(ROOT / "labextension" / "install.json", target)
+    shutil.copy(ROOT / "notebooks" / "01_quickstart.ipynb", target / "quickstart.ipynb")
+
+
+@contextmanager
+def serve(command: Sequence[str], home: Path, app: str = "lab") -> Iterator[Lab]:
+    """Run a server on a loopback port, in folders of its own, with the editor extension."""
     folder = home / "work"
     folder.mkdir()
-    made = Lab(folder=folder, settings=home / "settings", url="")
+    install_extension(home / "share")
+    made = Lab(folder=folder, settings=home / "settings", app=app)
     for setting, values in SETTINGS.items():
         made.set(setting, values)
     names = {
+        "JUPYTER_PATH": home / "share",
         "JUPYTERLAB_SETTINGS_DIR": made.settings,
         "JUPYTERLAB_WORKSPACES_DIR": home / "workspaces",
         "JUPYTER_CONFIG_DIR": home / "config",
@@ -80,19 +107,57 @@ def lab(chromium: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab
         "IPYTHONDIR": home / "ipython",
         "PYTHONPATH": ROOT,
     }
-    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ServerApp.ip=127.0.0.1"]
-    command += ["--ServerApp.port=0", "--IdentityProvider.token=", "--ServerApp.password="]
-    command += ["--ServerApp.disable_check_xsrf=True", "--LabApp.expose_app_in_browser=True"]
-    command += [f"--ServerApp.root_dir={folder}"]
+    name = "LabApp" if app == "lab" else "JupyterNotebookApp"
+    flags = ["--no-browser", "--allow-root", "--ServerApp.ip=127.0.0.1", "--ServerApp.port=0"]
+    flags += ["--IdentityProvider.token=", "--ServerApp.password=", "--ServerApp.disable_check_xsrf=True"]
+    flags += [f"--{name}.expose_app_in_browser=True", f"--ServerApp.root_dir={folder}"]
     with (home / "server.log").open("w") as log:
         environment = os.environ | {name: str(value) for name, value in names.items()}
-        server = subprocess.Popen(command, env=environment, stdout=log, stderr=log, cwd=folder)
+        server = subprocess.Popen([*command, *flags], env=environment, stdout=log, stderr=log, cwd=folder)
     try:
         made.url = _address(server, home)
         yield made
     finally:
         server.terminate()
-        server.wait(timeout=20)
+        try:
+            server.wait(timeout=20)
+        except subprocess.TimeoutExpired:  # it waits for a kernel
+            server.kill()
+            server.wait()
+
+
+@pytest.fixture(scope="session")
+def lab(chromium: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    with serve([sys.executable, "-m", "jupyterlab"], tmp_path_factory.mktemp("lab")) as made:
+        yield made
+
+
+FRONTS: dict[str, tuple[str, str, str]] = {
+    "lab": ("lab", "jupyterlab", ""),
+    "notebook": ("notebook", "notebook", "PTQ_LAB_NOTEBOOK7"),
+    "lab42": ("lab", "", "PTQ_LAB_LAB42"),
+}
+"""Front end -> the application, the module that runs it here, and the variable that names a `jupyter` elsewhere."""
+
+
+def front_command(name: str) -> list[str] | None:
+    app, module, variable = FRONTS[name]
+    elsewhere = os.environ.get(variable) if variable else None
+    if elsewhere:
+        return [elsewhere, app]
+    return [sys.executable, "-m", module] if module and find_spec(module) else None
+
+
+@pytest.fixture(scope="session", params=FRONTS)
+def front(request: pytest.FixtureRequest, chromium: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    command = front_command(request.param)
+    app, module, variable = FRONTS[request.param]
+    if command is None:
+        required = module and os.environ.get("CI") == "true"
+        reason = f"no {request.param}: install {module or 'it elsewhere'}, or set {variable} to its jupyter executable"
+        pytest.fail(reason) if required else pytest.skip(reason)
+    with serve(command, tmp_path_factory.mktemp(request.param), app) as made:
+        yield made
 
 
 def _address(server: subprocess.Popen[bytes], home: Path) -> str:
@@ -104,7 +169,7 @@ def _address(server: subprocess.Popen[bytes], home: Path) -> str:
             except ValueError:  # still being written
                 break
         time.sleep(0.1)
-    pytest.fail("JupyterLab did not start:\n" + (home / "server.log").read_text()[-2000:])
+    pytest.fail("the server did not start:\n" + (home / "server.log").read_text()[-2000:])
 
 
 @dataclass
@@ -127,7 +192,20 @@ class Visit:
                 route.abort()
 
         self.page.route("**/*", judge)
-        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
+        self.page.on("pageerror", self._note)
+
+    def _note(self, error: Any) -> None:
+        if str(error) not in OF_NOTEBOOK:
+            self.errors.append(str(error))
+
+    def collect_console_errors(self) -> None:
+        """Count what the page writes as an error, besides files that are asked for and are not there."""
+
+        def judge(message: Any) -> None:
+            if message.type == "error" and not any(part in message.text for part in OF_LAB):
+                self.errors.append(message.text)
+
+        self.page.on("console", judge)
 
 
 @pytest.fixture(scope="session")

@@ -83,8 +83,18 @@ class Kernel:
             if kind == "status" and content["execution_state"] == "idle":
                 break
             self._hear(answer, kind, content)
-        answer.status = self.client.get_shell_msg(timeout=10)["content"]["status"]
+        answer.status = self._reply(message)["status"]
         return answer
+
+    def complete(self, code: str, at: int | None = None) -> dict[str, Any]:
+        """Ask for completions at a place of a cell, at its end if none is given."""
+        return self._reply(self.client.complete(code, len(code) if at is None else at))
+
+    def _reply(self, message: str) -> dict[str, Any]:
+        while True:
+            reply = self.client.get_shell_msg(timeout=20)
+            if reply["parent_header"].get("msg_id") == message:
+                return dict(reply["content"])
 
     def _hear(self, answer: Answer, kind: str, content: dict[str, Any]) -> None:
         answer.messages.append(kind)
@@ -92,6 +102,10 @@ class Kernel:
             answer.outputs.append(content)
         elif kind == "error":
             answer.error = content
+        elif kind == "update_display_data":
+            for output in answer.outputs:
+                if output.get("transient", {}).get("display_id") == content["transient"]["display_id"]:
+                    output["data"] = content["data"]
         elif kind == "clear_output":
             answer.outputs.clear()
 

@@ -89,7 +89,7 @@ class DynamicOptions(OptionGroup):
     quant_strategy: Annotated[
         DynamicStrategy,
         Option(
-            kind=Choice(values=get_args(DynamicStrategy)),
+            kind=Choice(values=get_args(DynamicStrategy), elsewhere={"ACWC": "[ptq_lab] dynamic_strategy"}),
             what="ALWC: one scale per activation, one per weight channel. "
             "ACWL: one scale per activation row, one per weight.",
             when="ACWL when the rows of an activation differ a lot in size.",
