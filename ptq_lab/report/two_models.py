@@ -100,6 +100,7 @@ def report_two_models(compared: Compared) -> Report:
         Table(ActivationRow, map(_activation, grids)),
         errors=compared.errors,
         pairs=Table(PairRow, _pairs(compared.matching)),
+        predictions=measured.predictions,
     )
 
 
