@@ -37,6 +37,7 @@ _HOME = {
     "dump_config": "config",
     "explain": "explanation",
     "explore": "explorer",
+    "inspect": "lesson",
     "load_config": "config",
     "load_ipython_extension": "notebook.extension",
     "load_model": "graph",
@@ -51,7 +52,7 @@ _HOME = {
     "unload_ipython_extension": "notebook.extension",
     "unpack": "container",
 }
-_ROOMS = ("calibration", "config", "container", "demo", "figures", "graph", "numerics", "report")
+_ROOMS = ("calibration", "config", "container", "demo", "figures", "graph", "lesson", "numerics", "report")
 
 __all__ = ["__version__", *sorted(_HOME)]
 
@@ -86,6 +87,9 @@ if TYPE_CHECKING:  # "as" tells type checkers that a name is exported
     )
     from ptq_lab import (
         graph as graph,
+    )
+    from ptq_lab import (
+        lesson as lesson,
     )
     from ptq_lab import (
         numerics as numerics,
@@ -152,6 +156,7 @@ if TYPE_CHECKING:  # "as" tells type checkers that a name is exported
     from ptq_lab.explorer import explore as explore
     from ptq_lab.graph import Model as Model
     from ptq_lab.graph import load_model as load_model
+    from ptq_lab.lesson import inspect as inspect
     from ptq_lab.notebook.extension import (
         load_ipython_extension as load_ipython_extension,
     )

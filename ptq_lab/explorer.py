@@ -112,6 +112,11 @@ class MixedBitExplorer:
         return self.widths.quantized(self._plan)
 
     @property
+    def samples(self) -> Samples | None:
+        """What the model was given to measure it; ``None`` if it was made up."""
+        return None if self._samples.random else self._samples
+
+    @property
     def layers(self) -> Table[WidthRow]:
         """One row per weight, in the order of the graph."""
         return self._balance.rows(self.widths)

@@ -355,7 +355,7 @@ def _put_in_order(model: ir.Model, label: str) -> None:
     """Sort nodes that stand before what they read: converters append Casts at the end, and onnxruntime allows it."""
     seen: set[ir.Node] = set()
     for node in model.graph:
-        makers = (value.producer() for value in node.inputs if value is not None)
+        makers = (value.producer() for value in _read_by(node) if value is not None)
         if any(maker is not None and maker.graph is model.graph and maker not in seen for maker in makers):
             try:
                 model.graph.sort()
@@ -365,6 +365,15 @@ def _put_in_order(model: ir.Model, label: str) -> None:
                 ) from error
             return
         seen.add(node)
+
+
+def _read_by(node: ir.Node) -> Iterator[ir.Value | None]:
+    """Yield what a node reads, by itself and inside its subgraphs."""
+    yield from node.inputs
+    for attribute in node.attributes.values():
+        if isinstance(attribute, ir.Attr) and attribute.type == ir.AttributeType.GRAPH:
+            for inner in attribute.as_graph():
+                yield from _read_by(inner)
 
 
 def _drop_default_inputs(model: ir.Model) -> None:

@@ -34,6 +34,7 @@ PUBLIC = [
     "dump_config",
     "explain",
     "explore",
+    "inspect",
     "load_config",
     "load_ipython_extension",
     "load_model",

@@ -29,6 +29,7 @@ LIBRARIES: dict[str, set[str]] = {
     "int8": {"numpy"},
     "route": set(),
     "weight_quant": set(),
+    "weight_effort": set(),
     "pins": set(),
     "edits": set(),
     "recipe": set(),
@@ -61,6 +62,7 @@ LIBRARIES: dict[str, set[str]] = {
     "figures": {"numpy", "plotly", "jinja2", "markupsafe"},
     "notebook": {"IPython", "ipywidgets", "anywidget", "comm", "traitlets", "onnx", "jupyter_core"},  # its data folders
     "demo": {"numpy"},
+    "lesson": {"numpy", "PIL"},  # Pillow writes what models make as PNG
 }
 
 # Rooms that a room may import, besides errors and progress, which everybody may.
@@ -77,8 +79,8 @@ ROOMS: dict[str, set[str]] = {
     "entries": {"numerics", "graph"},
     "plan": {"numerics", "graph", "entries"},
     "int8": {"numerics", "graph", "plan"},
-    "route": {"graph", "numerics", "plan"},
-    "search": {"numerics", "graph", "plan", "int8", "runtime", "calibration"},
+    "route": {"graph", "numerics", "plan", "search"},  # search: what was done to each layer
+    "search": {"numerics", "graph", "plan", "int8", "runtime", "calibration", "entries"},
     "devices": {"graph", "int8", "numerics"},
     "mixed_bits": {"calibration", "config", "flags", "graph", "plan", "report", "runtime", "search"},
     "weight_quant": {
@@ -94,6 +96,7 @@ ROOMS: dict[str, set[str]] = {
         "route",
         "runtime",
         "search",
+        "weight_effort",
     },
     "result": {
         "advice",
@@ -119,6 +122,7 @@ ROOMS: dict[str, set[str]] = {
         "result",
         "runtime",
     },
+    "weight_effort": {"calibration", "config", "graph", "plan", "runtime", "search"},
     "pins": {"graph", "plan"},
     "edits": {"plan"},
     "recipe": {"config", "edits", "graph", "manifest", "plan"},
@@ -205,8 +209,20 @@ ROOMS: dict[str, set[str]] = {
         "result",
         "runtime",
     },
-    "comparison": {"calibration", "config", "evaluation", "flags", "graph", "report", "runtime"},
+    "comparison": {"calibration", "config", "evaluation", "flags", "graph", "numerics", "report", "runtime"},
     "demo": set(),
+    "lesson": {
+        "calibration",
+        "demo",
+        "explorer",
+        "graph",
+        "numerics",
+        "pipeline",
+        "plan",
+        "report",
+        "result",
+        "runtime",
+    },
     "figures": {"__init__", "report", "plan", "graph"},
     "cli": {
         "__init__",

@@ -14,9 +14,9 @@ from IPython.display import publish_display_data, update_display
 
 
 @cache
-def script(name: str) -> str:
-    """Return the module of a live part: the shared functions, then ``<name>.js``."""
-    return f"{_text('shared.js')}\n{_text(f'{name}.js')}"
+def script(*names: str) -> str:
+    """Return the module of a live part: the shared functions, then ``<name>.js`` of each name."""
+    return "\n".join(_text(f"{name}.js") for name in ("shared", *names))
 
 
 @cache
