@@ -369,10 +369,6 @@ def explore(
     input_shape, input_data_format
         As for :func:`ptq_lab.quantize`.
 
-    Returns
-    -------
-    MixedBitExplorer
-
     Raises
     ------
     ConfigError, ModelError, SampleError, InferenceError
