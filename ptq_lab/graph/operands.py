@@ -181,8 +181,8 @@ def _scale_axis(node: ir.Node, form: Form, role: int, rank: int) -> int:
     if form.kind in ("Conv", *_RECURRENT):  # of those the directions lie there
         return 0
     if form.kind == "MatMul" and role == 0:
-        return rank - 1 if node.attributes.get_int("transA", 0) else max(0, rank - 2)
-    if form.kind == "MatMul" and node.attributes.get_int("transB", 0):
+        return rank - 1 if node.attributes.get_int("transA", 0) == 1 else max(0, rank - 2)
+    if form.kind == "MatMul" and node.attributes.get_int("transB", 0) == 1:
         return rank - 2
     return rank - 1
 

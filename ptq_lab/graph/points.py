@@ -59,7 +59,8 @@ class Point:
         if self.scale is None:
             return numbers.astype(kind)
         limits = np.iinfo(kind)
-        return np.clip(np.rint(numbers / np.float32(self.scale)) + self.zero_point, limits.min, limits.max).astype(kind)
+        codes = np.clip(np.rint(numbers / np.float32(self.scale)) + self.zero_point, limits.min, limits.max)
+        return np.asarray(codes, kind)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -39,10 +39,10 @@ class Surroundings:
         reached = _reached(found)
         before = []
         for layer in found.layers:
-            edges = set()
+            origins = set()
             for role, value in enumerate(layer.sources):
-                edges |= {(role, index) for index in reached.get(value, frozenset())}
-            before.append(tuple(sorted(edges)))
+                origins |= {(role, index) for index in reached.get(value, frozenset())}
+            before.append(tuple(sorted(origins)))
         after: list[list[Edge]] = [[] for _ in found.layers]
         for reader, edges in enumerate(before):
             for role, index in edges:

@@ -29,6 +29,7 @@ LIBRARIES: dict[str, set[str]] = {
     "int8": {"numpy"},
     "route": set(),
     "weight_quant": set(),
+    "weight_effort": set(),
     "pins": set(),
     "edits": set(),
     "recipe": set(),
@@ -78,8 +79,8 @@ ROOMS: dict[str, set[str]] = {
     "entries": {"numerics", "graph"},
     "plan": {"numerics", "graph", "entries"},
     "int8": {"numerics", "graph", "plan"},
-    "route": {"graph", "numerics", "plan"},
-    "search": {"numerics", "graph", "plan", "int8", "runtime", "calibration"},
+    "route": {"graph", "numerics", "plan", "search"},  # search: what was done to each layer
+    "search": {"numerics", "graph", "plan", "int8", "runtime", "calibration", "entries"},
     "devices": {"graph", "int8", "numerics"},
     "mixed_bits": {"calibration", "config", "flags", "graph", "plan", "report", "runtime", "search"},
     "weight_quant": {
@@ -95,6 +96,7 @@ ROOMS: dict[str, set[str]] = {
         "route",
         "runtime",
         "search",
+        "weight_effort",
     },
     "result": {
         "advice",
@@ -120,6 +122,7 @@ ROOMS: dict[str, set[str]] = {
         "result",
         "runtime",
     },
+    "weight_effort": {"calibration", "config", "graph", "mixed_bits", "plan", "runtime", "search"},
     "pins": {"graph", "plan"},
     "edits": {"plan"},
     "recipe": {"config", "edits", "graph", "manifest", "plan"},

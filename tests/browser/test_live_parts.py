@@ -435,12 +435,13 @@ def test_the_editor_writes_its_text_into_a_cell_by_the_extension(visit: Any, lab
 
 
 def test_without_the_extension_there_is_no_button_that_would_need_it(visit: Any, lab: Any) -> None:
-    page = visit.page
-    page.add_init_script(
-        "new MutationObserver(() => { const told = document.getElementById('jupyter-config-data');"
-        " if (told) told.textContent = told.textContent.replaceAll('\"ptq-lab\"', '\"other\"'); })"
-        ".observe(document, { childList: true, subtree: true })"
+    page = open_cells(visit, lab, "form_alone.ipynb", FORM[:1], wait_for=".jp-Notebook")
+    page.evaluate(
+        """() => {
+          const told = document.getElementById("jupyter-config-data");
+          told.textContent = told.textContent.replaceAll('"ptq-lab"', '"other"');
+        }"""
     )
-    open_cells(visit, lab, "form_alone.ipynb", FORM, wait_for=".ptq-editor textarea")
-    assert page.get_by_role("button", name="Copy as cell").count() == 1
+    run_cell(page, FORM[1])
+    page.get_by_role("button", name="Copy as cell").wait_for()
     assert page.get_by_role("button", name="To cell").count() == 0
