@@ -62,24 +62,13 @@ class MixedBitExplorer:
     ) -> None:
         self.original = original
         self._plan, self._config, self._samples, self._flags = plan, config, samples, flags
-        memory = Memory()
+        memory, probes, providers = Memory(), samples.take(PROBES), config.lab.providers
         sensitivity = recall_sensitivity(
-            original,
-            plan,
-            samples.take(PROBES),
-            memory=memory,
-            providers=config.lab.providers,
-            executor=flags.executor,
-            progress=progress,
+            original, plan, probes, memory=memory, providers=providers, executor=flags.executor, progress=progress
         )
         self._history = History(Widths({entry.tensor: entry.bits for entry in plan.entries}, frozenset(pins)))
-        self._balance = Balance(
-            plan,
-            sensitivity,
-            measure_file_sizes(original, plan, WIDTHS),
-            extra=recipe_bytes(original, config, plan),
-            allowed=config.budget.bits,
-        )
+        sizes, extra = measure_file_sizes(original, plan, WIDTHS), recipe_bytes(original, config, plan)
+        self._balance = Balance(plan, sensitivity, sizes, extra=extra, allowed=config.budget.bits)
         self._size = original.size  # of a model in memory that takes as long as writing it
         self._decoded = Decoded(original)
         first = PROBES if len(samples) >= 2 * PROBES else 0

@@ -82,6 +82,7 @@ class ExplorerPart(AnyWidget):
         self._stays: Stays | None = None
         self._gesture: tuple[object, Widths, Widths] = (None, explorer.widths, explorer.widths)
         self._asked_cosine = -math.inf
+        self._size = explorer.original.size  # of a model in memory that takes as long as writing it
         self._rows = tuple(explorer.layers)
         super().__init__(title=explorer.original.label, layers=_names(self._rows), now=self._choice(None))
         self.on_msg(lambda _, content, __: self.answer(content))
@@ -146,7 +147,7 @@ class ExplorerPart(AnyWidget):
             "cosine": prediction.cosine,
             "measured": None if measured is None else 1.0 - measured,
             "file": prediction.file_bytes,
-            "ratio": explorer.original.size / prediction.file_bytes,
+            "ratio": self._size / prediction.file_bytes,
             "average": prediction.average_bits if any(bits) else None,
             "steps": list(explorer.steps),
         }
