@@ -180,15 +180,15 @@ def _scale_axis(node: ir.Node, form: Form, role: int, rank: int) -> int:
     """Return the axis of a weight along which an operator has a scale each."""
     if form.kind in ("Conv", *_RECURRENT):  # of those the directions lie there
         return 0
-    if form.kind == "MatMul" and role == 0:
-        return rank - 1 if node.attributes.get_int("transA", 0) == 1 else max(0, rank - 2)
-    if form.kind == "MatMul" and node.attributes.get_int("transB", 0) == 1:
-        return rank - 2
-    return rank - 1
+    if form.kind != "MatMul":
+        return rank - 1
+    turned = _turns(node, form, role)
+    return rank - 1 if turned == (role == 0) else max(0, rank - 2)
 
 
 def _turns(node: ir.Node, form: Form, role: int) -> bool:
-    return form.kind == "MatMul" and bool(node.attributes.get_int(("transA", "transB")[role], 0))
+    name = ("transA", "transB")[min(role, 1)]
+    return form.kind == "MatMul" and node.attributes.get_int(name, 0) != 0
 
 
 def _same_for_all(node: ir.Node, form: Form, role: int, numbers: Numbers) -> Numbers:

@@ -20,6 +20,8 @@ from ptq_lab.graph.model import constant, float32
 
 _CODERS = ("QuantizeLinear", "DynamicQuantizeLinear", "DequantizeLinear")
 _FLOATS = {ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.DOUBLE}
+_KEEP_TYPE = ACTIVATIONS | {"Add", "Sub", "Mul", "Div", "MaxPool", "AveragePool", "GlobalAveragePool", "Concat", "Pad"}
+_KEEP_TYPE |= {"ReduceMean", "Reshape", "Flatten", "Transpose", "Slice", "Squeeze", "Unsqueeze", "BatchNormalization"}
 _STAGES = ("bias", "norm", "activation")
 
 
@@ -57,10 +59,10 @@ class Point:
         """Return real numbers as the tensor holds them."""
         kind = self.dtype.numpy()
         if self.scale is None:
-            return numbers.astype(kind)
+            return np.asarray(numbers, kind)
         limits = np.iinfo(kind)
-        codes = np.clip(np.rint(numbers / np.float32(self.scale)) + self.zero_point, limits.min, limits.max)
-        return np.asarray(codes, kind)
+        codes = np.rint(numbers / np.float32(self.scale)) + self.zero_point
+        return np.asarray(np.clip(codes, limits.min, limits.max), kind)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -205,12 +207,15 @@ def _inside(layer: FoundLayer) -> Iterator[str]:
 
 
 def _dtype(value: ir.Value) -> ir.DataType | None:
-    """Return a tensor's type; what onnxruntime's own operators give has that of their weights."""
+    """Return a tensor's type; behind onnxruntime's own operators, which tell none, that of their weights."""
     node = value.producer()
-    if value.dtype is not None or node is None:
+    while value.dtype is None and node is not None and node.op_type in _KEEP_TYPE and node.inputs[0] is not None:
+        value = node.inputs[0]
+        node = value.producer()
+    form = form_of(node) if value.dtype is None and node is not None else None
+    if node is None or form is None or form.slots[-1].codes:
         return value.dtype
-    form = form_of(node)
-    weight = constant(operand(node, form.slots[-1].index)) if form is not None and not form.slots[-1].codes else None
+    weight = constant(operand(node, form.slots[-1].index))
     return weight.dtype if weight is not None else None
 
 

@@ -22,7 +22,7 @@ Exact = NDArray[np.float64]
 
 WORTH_A_LOOK = 0.1  # relative error below which nothing has to be explained
 EXPLAINS = 0.5  # how far the error has to fall
-NEARLY = 1.5  # times the error with all factors
+NEARLY = 1.2  # times the error with all factors
 VARIES = 0.05  # how far factors may lie apart and still count as one
 _ROUNDS = 8
 _EXACT, _SMALLEST = 1e-6, 1e-6
@@ -85,9 +85,8 @@ def find_rescaling(wanted: Floats, got: Floats, *, groups: int = 1) -> Rescaling
     only_inputs, only_outputs = _fit(products, powers, outputs=False), _fit(products, powers, inputs=False)
     # Fewer factors follow the rounding less: they are taken where they explain nearly as much.
     enough = min(EXPLAINS * before, NEARLY * relative_error(fitted(wanted), got) + _EXACT)
-    return next(
-        (one for one in (only_inputs, only_outputs, fitted) if relative_error(one(wanted), got) <= enough), None
-    )
+    candidates = (only_inputs, only_outputs, fitted)
+    return next((one for one in candidates if relative_error(one(wanted), got) <= enough), None)
 
 
 def _fit(products: Exact, powers: Exact, *, inputs: bool = True, outputs: bool = True) -> Rescaling:
@@ -100,13 +99,20 @@ def _fit(products: Exact, powers: Exact, *, inputs: bool = True, outputs: bool =
         if outputs:
             across = of_inputs[:, None, :]
             of_outputs = _ratio((products * across).sum(axis=2), (powers * across**2).sum(axis=2))
-    return Rescaling(of_outputs.reshape(-1), of_inputs)
+    return Rescaling(_usable(of_outputs.reshape(-1)), _usable(of_inputs))
 
 
 def _ratio(products: Exact, powers: Exact) -> Exact:
-    """Return the factors of channels; 1 for those that were emptied or turned round, which no rescaling does."""
-    factors = np.divide(products, powers, out=np.ones_like(products), where=powers > 0.0)
-    return np.where(factors > _SMALLEST, factors, 1.0)
+    return np.divide(products, powers, out=np.ones_like(products), where=powers > 0.0)
+
+
+def _usable(factors: Exact) -> Exact:
+    """Give channels that rounding has emptied, or that were turned round, the smallest of the other factors.
+
+    A channel that was rescaled to less than a step is lost like this; one that was emptied on purpose stays a loss.
+    """
+    known = factors[factors > _SMALLEST]
+    return np.where(factors > _SMALLEST, factors, known.min() if known.size else 1.0)
 
 
 def _varies(factors: Exact) -> bool:
