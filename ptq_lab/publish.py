@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ptq_lab.config import QuantConfig
@@ -33,11 +33,14 @@ class Draft:
         Of the file that is published.
     files : tuple of Path
         What is published: the plain file and its external data, or the container that holds the same model.
+    stored : mapping of str to int
+        Bytes that weights take in a container, by name.
     """
 
     model: Model
     name: str
     files: tuple[Path, ...]
+    stored: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def size(self) -> int:
@@ -91,8 +94,8 @@ def draft_result(place: Output, model: Model, config: QuantConfig, *, progress: 
             yield Draft(plain, place.path.name, plain.files)
         return
     with place.draft_file() as file, tempfile.TemporaryDirectory(prefix="ptq_lab-") as folder:
-        pack_model(model, file, progress=progress)
-        yield Draft(save_model(model, Path(folder) / f"{place.path.stem}{PLAIN}"), place.path.name, (file,))
+        stored = pack_model(model, file, progress=progress)
+        yield Draft(save_model(model, Path(folder) / f"{place.path.stem}{PLAIN}"), place.path.name, (file,), stored)
 
 
 def published(place: Output, draft: Draft, config: QuantConfig) -> Model:

@@ -20,7 +20,8 @@ class LayerRow:
     granularity : str
         ``"per-channel (64)"``, ``"per-tensor"``, ``"per-tensor, one step"``, or ``""`` if it stayed float.
     storage : str
-        How the codes are stored, e.g. ``"int8"``, ``"uint8 lanes 4+1"``, ``"coded, 5.92 bits"``, ``"float"``.
+        How the codes are stored, e.g. ``"int8"``, ``"uint8 lanes 4+1"``, ``"float"``, or in a container ``"coded, 5.92
+        bits"`` per weight, scales included.
     bytes_before, bytes_after : int
         Bytes of the weight in the original, and of codes, scales and offsets in the quantized model.
     relative_error : float or None
