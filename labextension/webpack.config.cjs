@@ -1,2 +1,2 @@
-// Modules are named by where they are reached, not by where a link leads: the same bytes from any folder.
-module.exports = { resolve: { symlinks: false } };
+// Modules are numbered in the order in which they are reached; a hash of their paths would differ between folders.
+module.exports = { optimization: { moduleIds: 'natural' } };

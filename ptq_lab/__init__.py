@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 _HOME = {
+    "ConfigEditor": "notebook.widgets.editor",
     "ConfigError": "errors",
     "InferenceError": "errors",
     "MissingExtra": "errors",
@@ -36,6 +37,7 @@ _HOME = {
     "dump_config": "config",
     "explain": "explanation",
     "explore": "explorer",
+    "inspect": "lesson",
     "load_config": "config",
     "load_ipython_extension": "notebook.extension",
     "load_model": "graph",
@@ -50,7 +52,7 @@ _HOME = {
     "unload_ipython_extension": "notebook.extension",
     "unpack": "container",
 }
-_ROOMS = ("calibration", "config", "container", "demo", "figures", "graph", "numerics", "report")
+_ROOMS = ("calibration", "config", "container", "demo", "figures", "graph", "lesson", "numerics", "report")
 
 __all__ = ["__version__", *sorted(_HOME)]
 
@@ -85,6 +87,9 @@ if TYPE_CHECKING:  # "as" tells type checkers that a name is exported
     )
     from ptq_lab import (
         graph as graph,
+    )
+    from ptq_lab import (
+        lesson as lesson,
     )
     from ptq_lab import (
         numerics as numerics,
@@ -151,12 +156,14 @@ if TYPE_CHECKING:  # "as" tells type checkers that a name is exported
     from ptq_lab.explorer import explore as explore
     from ptq_lab.graph import Model as Model
     from ptq_lab.graph import load_model as load_model
+    from ptq_lab.lesson import inspect as inspect
     from ptq_lab.notebook.extension import (
         load_ipython_extension as load_ipython_extension,
     )
     from ptq_lab.notebook.extension import (
         unload_ipython_extension as unload_ipython_extension,
     )
+    from ptq_lab.notebook.widgets.editor import ConfigEditor as ConfigEditor
     from ptq_lab.pipeline import preview as preview
     from ptq_lab.pipeline import quantize as quantize
     from ptq_lab.plan import QuantPlan as QuantPlan

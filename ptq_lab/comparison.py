@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import os
-import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import replace
+from collections.abc import Mapping
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import onnx
 
 from ptq_lab.calibration import Samples, open_samples, random_samples
-from ptq_lab.calibration.preprocess import plain as plain_options
+from ptq_lab.clock import Clock
 from ptq_lab.config import QuantConfig, load_config
 from ptq_lab.errors import ConfigError, InferenceError, SampleError
 from ptq_lab.evaluation import open_metric
@@ -25,6 +22,8 @@ from ptq_lab.graph.found_layers import FoundModel
 from ptq_lab.graph.kernels import count_layers
 from ptq_lab.graph.matching import Matching, match_layers
 from ptq_lab.graph.ports import Aligned, align_ports
+from ptq_lab.inputs import Layout, reading_of
+from ptq_lab.numerics import cosine
 from ptq_lab.progress import Progress, silent
 from ptq_lab.report.compare import measure
 from ptq_lab.report.depth import measure_depth
@@ -33,16 +32,17 @@ from ptq_lab.report.rows import ErrorRow
 from ptq_lab.report.tables import Report, Table
 from ptq_lab.report.text import format_shape
 from ptq_lab.report.two_models import Compared, report_two_models
-from ptq_lab.report.weight_rows import weight_rows
-from ptq_lab.runtime import Sessions, optimized_model
+from ptq_lab.report.weight_rows import WeightRows, weight_rows
+from ptq_lab.runtime import Feeds, Sessions, open_session, optimized_model, run_session
 
 DEPTH_SAMPLES = 8  # on which layers are compared
+FUSION_SAMPLES = 4  # on which fused kernels are compared with the file's nodes
+SAME_COSINE = 0.999
 
 _NOTHING_SAID = {"common_quant_param": {"quant_type": "WEIGHT_QUANT"}}  # a configuration has to quantize something
 
 Source = str | os.PathLike[str] | onnx.ModelProto | Model
 Settings = str | Path | Mapping[str, Mapping[str, object]] | QuantConfig
-Layout = Literal["NHWC", "NCHW"]
 
 
 def compare(
@@ -97,13 +97,13 @@ def compare(
     >>> [(row.bits, row.storage) for row in report.layers][:1], report.summary.cosine_min > 0.9
     ([(4, 'int4, asymmetric')], True)
     """
-    clock, told = _Clock(), progress or silent
+    clock, told = Clock(), progress or silent
     check_values(False, input_data_format)
     with clock("load"):
         first, second = load_model(a), load_model(b)
         aligned = align_ports(first, second)
         settings, notes = _settings(config, first, second)
-        reading = _reading(settings, parse_input_shape(input_shape), input_data_format)
+        reading = reading_of(settings, parse_input_shape(input_shape), input_data_format)
         data = _open(samples, aligned, reading)
         metric = (
             open_metric(evaluate, aligned.inputs, outputs=first.outputs, **reading) if evaluate is not None else None
@@ -113,15 +113,17 @@ def compare(
         found = FoundModel.read(first), FoundModel.read(aligned.model)
         matching = match_layers(*found)
     with clock("weights"):
-        rows = weight_rows(*found, matching, progress=told)
+        weights = weight_rows(*found, matching, progress=told)
     with clock("compare"):
-        sessions = Sessions()
+        sessions, feeds = Sessions(), next(iter(data))
+        for model, label in ((first, first.label), (aligned.model, second.label)):
+            _try(sessions(model), feeds, label)
         measured = measure(first, aligned.model, data, metric, sessions=sessions, progress=told)
-        feeds = next(iter(data))
         ratio = latencies([first, aligned.model], feeds, sessions=sessions)[1].ratio
         kernels = count_layers(optimized_model(aligned.model))
     with clock("depth"):
-        errors, fault = _depth(*found, matching, data, told)
+        errors, remarks = _depth(*found, matching, weights, data, told)
+        remarks += _fusion(aligned.model, second.label, data, sessions)
     return report_two_models(
         Compared(
             first=first,
@@ -129,26 +131,72 @@ def compare(
             found=found[1],
             matching=matching,
             measured=measured,
-            rows=rows,
+            rows=weights.rows,
             errors=errors,
             latency_ratio=ratio,
             kernels=kernels,
             timed_on=", ".join(f"{name} {format_shape(array.shape)}" for name, array in feeds.items()),
-            notes=tuple(dict.fromkeys([*notes, *fault])),
+            notes=tuple(dict.fromkeys([*notes, *remarks])),
             seconds=clock.seconds,
         )
     )
 
 
 def _depth(
-    first: FoundModel, second: FoundModel, matching: Matching, data: Samples, progress: Progress
+    first: FoundModel, second: FoundModel, matching: Matching, weights: WeightRows, data: Samples, progress: Progress
 ) -> tuple[Table[ErrorRow], list[str]]:
     """Measure every layer; a model that does not run when it is cut open still has outputs to compare."""
     few = min(DEPTH_SAMPLES, len(data))
+    notes: list[str] = []
+    for fuse in (True, False):
+        samples = islice(data, few)
+        try:
+            errors = measure_depth(
+                first,
+                second,
+                matching,
+                samples,
+                count=few,
+                other_inputs=weights.other_inputs,
+                other_outputs=weights.other_outputs,
+                fuse=fuse,
+                progress=progress,
+            )
+        except InferenceError as fault:
+            how = "as onnxruntime fuses the models" if fuse else "node by node"
+            notes.append(f"the error could not be followed from layer to layer {how}: {fault}")
+        else:
+            return errors, notes
+    return Table(ErrorRow), notes
+
+
+def _fusion(model: Model, label: str, data: Samples, sessions: Sessions) -> list[str]:
+    """Say so if onnxruntime's fused kernels give something else than the nodes of the file one by one."""
+    plain, fused, lowest = open_session(model, fuse=False), sessions(model), 1.0
+    for feeds in islice(data, FUSION_SAMPLES):
+        wanted, got = run_session(plain, feeds), run_session(fused, feeds)
+        for name, value in wanted.items():
+            if isinstance(value, np.ndarray) and value.dtype.kind == "f" and value.shape == got[name].shape:
+                lowest = min(lowest, cosine(value, got[name]))
+    if lowest >= SAME_COSINE:
+        return []
+    return [
+        f"onnxruntime's fused kernels give other outputs of {label} than its nodes one by one: cosine {lowest:.6f} "
+        "between the two"
+    ]
+
+
+def _try(session: Any, feeds: Feeds, label: str) -> None:
+    """Run a model once, to say which one it is that fails.
+
+    Raises
+    ------
+    InferenceError
+    """
     try:
-        return measure_depth(first, second, matching, islice(data, few), count=few, progress=progress), []
+        run_session(session, feeds)
     except InferenceError as fault:
-        return Table(ErrorRow), [f"the error could not be followed from layer to layer: {fault}"]
+        raise InferenceError(f"{label}: {fault}") from fault
 
 
 def _sameness(first: Model, second: Model) -> list[str]:
@@ -200,26 +248,3 @@ def _settings(config: Settings | None, first: Model, second: Model) -> tuple[Qua
                 continue
             return stored, [f"samples are read as the configuration says that ptq_lab stored in {model.label}"]
     return load_config(_NOTHING_SAID), []
-
-
-def _reading(config: QuantConfig, shapes: Mapping[str, Any], layout: Layout | None) -> dict[str, Any]:
-    """Return how files become samples."""
-    options = replace(
-        plain_options(config.preprocess),
-        resize_first=config.lab.preprocess_order == "resize_first",
-        antialias=config.lab.antialias,
-    )
-    return {"preprocess": options, "input_data_format": layout, "input_shape": shapes}
-
-
-class _Clock:
-    """Wall seconds per stage."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-
-    @contextmanager
-    def __call__(self, stage: str) -> Iterator[None]:
-        start = time.perf_counter()
-        yield
-        self.seconds[stage] = time.perf_counter() - start

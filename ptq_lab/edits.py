@@ -105,6 +105,11 @@ class History:
         self.current = state
         return True
 
+    @property
+    def steps(self) -> tuple[int, int]:
+        """How many edits can be undone, and how many repeated."""
+        return len(self._before), len(self._after)
+
     def undo(self) -> bool:
         """Go back by one edit; return whether there was one."""
         return self._move(self._before, self._after)

@@ -125,7 +125,8 @@ class TensorPlan:
         rows, length = (self.shape[0], self.shape[1]) if self.by_row else (1, math.prod(self.shape))
         if self.storage.startswith("uint8 lanes"):
             length = -(-length // 8) * 8
-        per_channel = 4 if self.symmetric else 8  # a scale, and an offset unless it is zero
+        without = self.symmetric or (self.weight is not None and not self.weight.offset.any())
+        per_channel = 4 if without else 8  # a scale, and an offset unless all are zero
         return rows * -(-length * self.bits // 8) + per_channel * self.channels
 
 

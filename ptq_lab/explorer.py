@@ -16,11 +16,12 @@ from ptq_lab.edits import History, Layers, Widths, names_of
 from ptq_lab.errors import ModelError
 from ptq_lab.flags import Flags, InputShape, parse_input_shape
 from ptq_lab.graph import Model, load_model
+from ptq_lab.inputs import Layout, open_data
 from ptq_lab.mixed_bits import PROBES
-from ptq_lab.pipeline import Config, Layout, Source, open_data, quantize
+from ptq_lab.pipeline import Config, Source, quantize
 from ptq_lab.plan import QuantPlan, TensorPlan
 from ptq_lab.progress import Progress, silent
-from ptq_lab.recipe import fixed_config, recipe_bytes, weights_only, write_recipe
+from ptq_lab.recipe import fixed_config, recipe_bytes, thin_weights, weights_only, write_recipe
 from ptq_lab.report.tables import Table
 from ptq_lab.report.widths import FrontData, FrontPoint, Prediction, WidthRow, widths_text
 from ptq_lab.result import QuantResult
@@ -62,24 +63,13 @@ class MixedBitExplorer:
     ) -> None:
         self.original = original
         self._plan, self._config, self._samples, self._flags = plan, config, samples, flags
-        memory = Memory()
+        memory, probes, providers = Memory(), samples.take(PROBES), config.lab.providers
         sensitivity = recall_sensitivity(
-            original,
-            plan,
-            samples.take(PROBES),
-            memory=memory,
-            providers=config.lab.providers,
-            executor=flags.executor,
-            progress=progress,
+            original, plan, probes, memory=memory, providers=providers, executor=flags.executor, progress=progress
         )
         self._history = History(Widths({entry.tensor: entry.bits for entry in plan.entries}, frozenset(pins)))
-        self._balance = Balance(
-            plan,
-            sensitivity,
-            measure_file_sizes(original, plan, WIDTHS),
-            extra=recipe_bytes(original, config, plan),
-            allowed=config.budget.bits,
-        )
+        sizes, extra = measure_file_sizes(original, plan, WIDTHS), recipe_bytes(original, config, plan)
+        self._balance = Balance(plan, sensitivity, sizes, extra=extra, allowed=config.budget.bits)
         self._size = original.size  # of a model in memory that takes as long as writing it
         self._decoded = Decoded(original)
         first = PROBES if len(samples) >= 2 * PROBES else 0
@@ -110,6 +100,11 @@ class MixedBitExplorer:
     def plan(self) -> QuantPlan:
         """The current choice as a plan, without codes and without what stays float."""
         return self.widths.quantized(self._plan)
+
+    @property
+    def samples(self) -> Samples | None:
+        """What the model was given to measure it; ``None`` if it was made up."""
+        return None if self._samples.random else self._samples
 
     @property
     def layers(self) -> Table[WidthRow]:
@@ -185,20 +180,16 @@ class MixedBitExplorer:
         ConfigError
             If no limit is given, one is out of range, or they cannot be kept; the message says what can be reached.
         """
-        given = {
-            "target_size_mb": target_size_mb,
-            "average_bits": average_bits,
-            "compression_ratio": compression_ratio,
-            "min_cosine": min_cosine,
-        }
+        names = ("target_size_mb", "average_bits", "compression_ratio", "min_cosine")
+        given = dict(zip(names, (target_size_mb, average_bits, compression_ratio, min_cosine), strict=True))
         widths = {*self._balance.allowed, *(self.widths.bits[tensor] for tensor in self.widths.pins)}
         limits = read_limits(given, self._size, sorted(widths))
         bits = self._balance.fit(self.widths, limits)
         return self._go_on(replace(self.widths, bits={**self.widths.bits, **bits}))
 
-    def predict(self) -> Prediction:
-        """Return what the current choice is expected to cost; nothing is run."""
-        return self._balance.predict(self.widths)
+    def predict(self, widths: Widths | None = None) -> Prediction:
+        """Return what the current choice, or another one, is expected to cost; nothing is run."""
+        return self._balance.predict(widths or self.widths)
 
     def verify(self, samples: Any = None) -> float:
         """Return the cosine that the current choice really has, as a mean over samples.
@@ -283,6 +274,17 @@ class MixedBitExplorer:
         """Repeat the edit that was undone last; return whether there was one."""
         return self._history.redo()
 
+    def widget(self) -> Any:
+        """Return the live part that edits this explorer in a notebook; displaying it shows it (extra ``lab``)."""
+        from ptq_lab.notebook.widgets.explorer import ExplorerPart  # needed in a notebook only
+
+        return ExplorerPart(self)
+
+    @property
+    def steps(self) -> tuple[int, int]:
+        """How many edits can be undone, and how many repeated."""
+        return self._history.steps
+
     def to_config(self) -> str:
         """Return INI text that gives every weight the width it has now."""
         return write_recipe(self._config, self._plan, self.widths)
@@ -357,10 +359,6 @@ def explore(
     input_shape, input_data_format
         As for :func:`ptq_lab.quantize`.
 
-    Returns
-    -------
-    MixedBitExplorer
-
     Raises
     ------
     ConfigError, ModelError, SampleError, InferenceError
@@ -386,6 +384,7 @@ def explore(
     plan, pins, problems = pinned_plan(original, options)
     if not plan.entries:
         raise ModelError(f"{original.label}: no weight can be quantized, so there are no widths to choose")
+    remarks = (*map(str, problems), *thin_weights(options, plan) * (config is None))
     return MixedBitExplorer(
-        original, plan, pins, options, data, flags=flags, progress=progress or silent, remarks=map(str, problems)
+        original, plan, pins, options, data, flags=flags, progress=progress or silent, remarks=remarks
     )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import asdict
 from importlib.metadata import version
 from typing import Any
 
@@ -70,6 +71,7 @@ def manifest(
         "samples": samples,
         "device": dict(done.device),
         "plan": json.loads(done.plan.to_json()),
+        "rounding": [asdict(layer) for layer in done.rounding],
     }
 
 

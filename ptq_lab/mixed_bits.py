@@ -92,6 +92,14 @@ def budget_of(config: QuantConfig, original: Model, plan: QuantPlan) -> Budget |
     return replace(budget, error=1.0 - AUTO_TUNE_COSINE) if config.mixed_bit.auto_tune else None
 
 
+def limits_output(config: QuantConfig) -> bool:
+    """Tell whether widths follow from the output, by a budget or ``auto_tune``, instead of from ``init_scale``."""
+    given = config.budget
+    sizes = (given.target_size_mb, given.compression_ratio, given.average_bits)
+    losses = (given.min_cosine, given.max_metric_drop)
+    return config.mixed_bit.auto_tune or any(limit is not None for limit in (*sizes, *losses))
+
+
 def choices_of(config: QuantConfig, plan: QuantPlan, read: Read, pins: Mapping[str, int]) -> Choices:
     """Return what can be chosen: widths where codes are packed, steps where an entropy coder stores them."""
     if config.lab.encode == "entropy":

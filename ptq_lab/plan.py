@@ -89,7 +89,9 @@ class QuantPlan:
         entries = (
             replace(e, bits=wanted[e.tensor], coding=None, weight=None) if e in changed else e for e in self.entries
         )
-        return replace(self, entries=tuple(entries))
+        stale = {node for entry in changed for node in entry.nodes}
+        biases = {node: bias for node, bias in self.biases.items() if node not in stale}
+        return replace(self, entries=tuple(entries), biases=biases)
 
     def skipping(self, *patterns: str) -> QuantPlan:
         """Return the plan without the nodes that the patterns mean (as in ``skip_quant_node``).

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from ptq_lab.config import QuantConfig, dump_config
 from ptq_lab.config.sections.lab import BudgetOptions
+from ptq_lab.config.sections.quantization import CommonOptions
 from ptq_lab.config.sections.weights import MixedBitOptions
 from ptq_lab.edits import Widths
 from ptq_lab.errors import ConfigError, Problem
@@ -81,6 +82,19 @@ def weights_only(config: QuantConfig) -> QuantConfig:
         problem = Problem(section="common_quant_param", key="enable_encode", message=message, hint="leave it out")
         raise ConfigError([problem])
     return config
+
+
+def thin_weights(config: QuantConfig, plan: QuantPlan) -> tuple[str, ...]:
+    """Return a remark on weights that are only quantized because fewer channels are asked for than by default."""
+    channels = CommonOptions.default("min_quant_weight_channel")
+    if config.common.min_quant_weight_channel >= channels:
+        return ()
+    axes = ((entry, entry.channel_axis) for entry in plan.entries)
+    thin = sum(axis is not None and entry.shape[axis] <= channels for entry, axis in axes)
+    used = config.common.min_quant_weight_channel
+    said = f"weights with {channels} channels or fewer: {thin}; min_quant_weight_channel is {used} here, {channels} "
+    said += "by default, and to_config() writes it down"
+    return (said,) if thin else ()
 
 
 def recipe_bytes(original: Model, config: QuantConfig, plan: QuantPlan) -> int:

@@ -9,6 +9,7 @@ from typing import Any
 from ptq_lab.graph import Model
 from ptq_lab.numerics.ranges import TensorStatistics
 from ptq_lab.plan import QuantPlan
+from ptq_lab.search.layer_rounding import LayerSteps
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +33,8 @@ class Quantized:
         Whether the samples shaped the model, so that a comparison on them flatters it.
     runs_here : bool
         Whether the model is meant for onnxruntime, so that its kernels and its speed say something.
+    rounding : tuple of LayerSteps
+        What was done to each layer's weight beyond rounding it, with the error before and after.
     device : mapping
         What the target's own toolchain needs to know, for the manifest; plain data.
     """
@@ -43,6 +46,7 @@ class Quantized:
     statistics: Mapping[str, TensorStatistics] = field(default_factory=dict)
     fitted: bool = False
     runs_here: bool = True
+    rounding: tuple[LayerSteps, ...] = ()
     device: Mapping[str, Any] = field(default_factory=dict)
 
     @property

@@ -18,7 +18,7 @@ from ptq_lab.errors import ConfigError, Problem, PtqLabError
 from ptq_lab.evaluation import Top1
 from ptq_lab.flags import parse_input_shape
 from ptq_lab.graph import Model
-from ptq_lab.pipeline import open_judge
+from ptq_lab.inputs import open_judge
 from ptq_lab.progress import Progress, silent
 from ptq_lab.report.answering import Answers, answer_samples
 from ptq_lab.report.layer_errors import measure_layer_errors

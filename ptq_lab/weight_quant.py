@@ -18,7 +18,9 @@ from ptq_lab.progress import Progress, silent
 from ptq_lab.publish import file_bytes
 from ptq_lab.route import Quantized
 from ptq_lab.runtime import require_same
+from ptq_lab.search.climb import climb
 from ptq_lab.search.coded import count_codes
+from ptq_lab.weight_effort import prepare, rungs_of
 
 MIXED_START = 8  # bits that weights have before each gets its own width
 
@@ -83,13 +85,21 @@ def table_entries(model: Model, skip: tuple[str, ...]) -> QuantPlan:
 def quantize_weights(
     original: Model, config: QuantConfig, samples: Samples, flags: Flags, *, progress: Progress
 ) -> Quantized:
-    """Quantize the weights of a model; samples verify a change of opset, and show what mixed bits do to the output."""
+    """Quantize the weights of a model.
+
+    Real samples make the weights better, as far as the effort says; without any, they are rounded to the nearest step.
+    """
+    rungs, about = rungs_of(config, samples)
     decided, pins, problems = pinned_plan(original, config)
-    notes = tuple(map(str, problems))
+    notes = (*map(str, problems), *about)
+    made = prepare(original, rungs, decided, config, samples, progress=progress)
+    prepared, notes = made.model, (*notes, *made.notes)
+    if prepared is not original:
+        decided, pins, _ = pinned_plan(prepared, config)
     if config.common.bit_num == 0 and decided.entries:
-        write = partial(_write, original, config, half=flags.fp16)
+        write = partial(_write, prepared, config, half=flags.fp16)
         search = MixedBits(
-            original=original,
+            original=prepared,
             plan=decided,
             pins=pins,
             config=config,
@@ -102,19 +112,23 @@ def quantize_weights(
         plan, how = search.choose()
         notes += how
     else:
-        plan = round_weights(decided, original.weight, progress=progress)
-        plan = count_codes(plan) if config.lab.encode == "entropy" else plan
+        plan = round_weights(decided, prepared.weight, progress=progress)
         if flags.executor is not None:
             notes += ("the executor was not used: rounding weights does not split into tasks",)
-    raised = raise_opset(original, required_opset(plan))
-    if raised is not original:
+    climbed = climb(plan, prepared, samples, rungs, providers=config.lab.providers, progress=progress)
+    plan, notes = climbed.plan, (*notes, *climbed.notes)
+    plan = count_codes(plan) if config.lab.encode == "entropy" else plan
+    raised = raise_opset(prepared, required_opset(plan))
+    if raised is not prepared:
         require_same(original, raised, next(iter(samples)))
         notes += (f"opset raised from {original.opset} to {raised.opset} for this width (outputs verified)",)
     quantized = apply_plan(raised, plan)
     if flags.fp16:
         quantized, halved = store_half(quantized)
         notes += (str(halved),)
-    return Quantized(plan=plan, model=quantized, prepared=original, notes=notes)
+    return Quantized(
+        plan=plan, model=quantized, prepared=prepared, notes=notes, fitted=bool(climbed.layers), rounding=climbed.layers
+    )
 
 
 def _write(original: Model, config: QuantConfig, plan: QuantPlan, *, half: bool) -> Model:

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import ptq_lab
-from ptq_lab.calibration import cache
+from ptq_lab.calibration import Samples, cache, open_samples
 from ptq_lab.errors import ConfigError, ModelError, PlanError
 from ptq_lab.explorer import MixedBitExplorer
 from ptq_lab.graph import load_model
@@ -41,6 +41,10 @@ def back_to_start(explorer: MixedBitExplorer) -> MixedBitExplorer:
     while explorer.undo():
         pass
     return explorer
+
+
+def explorer_samples() -> Samples:
+    return open_samples(DIGITS.calib_path, load_model(DIGITS.model_path).inputs)
 
 
 def widths_of(explorer: MixedBitExplorer) -> dict[str, int | None]:
@@ -167,9 +171,10 @@ def test_at_equal_size_ours_is_better_than_one_width_and_than_the_originals_rule
 
 
 def test_the_written_file_is_within_the_budget_and_near_the_estimate(explorer: MixedBitExplorer) -> None:
+    few = list(explorer_samples())[:8]  # too few to shape weights, for which BatchNormalization would be folded
     for ratio in (3.0, 3.5, 4.5):
         prediction = explorer.fit(compression_ratio=ratio)
-        result = explorer.quantize()
+        result = explorer.quantize(samples=few)
         written = result.model_path.stat().st_size
         assert written <= explorer.original.size / ratio
         assert written <= prediction.file_bytes <= 1.02 * written
@@ -305,7 +310,7 @@ def test_sensitivities_are_measured_once_for_the_same_content(tmp_path: Path, mo
     ]
     assert len(runs) == len(TENSORS) + 1
     assert runs[-1] == "from the cache"
-    assert explorers[1].notes == ("sensitivities reused from the cache",)
+    assert explorers[1].notes == (*explorers[0].notes, "sensitivities reused from the cache")
     assert explorers[0].predict() == explorers[1].predict()
     other = ptq_lab.explore(DIGITS.model_path, DIGITS.calib_path, HEAD + "[weight_quant_param]\nper_channel=false\n")
     assert other.notes == ()

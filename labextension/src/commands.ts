@@ -207,7 +207,7 @@ async function openReport({ app, tracker }: Services, given: string | undefined)
   }
   if (!path) return;
   if (!(await exists(app, path))) {
-    Notification.error(`ptq_lab: there is no report ${path}`);
+    Notification.error(`ptq_lab: there is no report ${path}`, { autoClose: 8000 });
     return;
   }
   await app.commands.execute('docmanager:open', { path, factory: 'HTML Viewer' });

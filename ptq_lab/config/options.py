@@ -19,6 +19,7 @@ from ptq_lab.config.sections.activations import DynamicOptions, FullOptions, Tra
 from ptq_lab.config.sections.ascend import AscendOptions
 from ptq_lab.config.sections.lab import BudgetOptions, LabOptions
 from ptq_lab.config.sections.quantization import CommonOptions
+from ptq_lab.config.sections.rounding import RoundingOptions
 from ptq_lab.config.sections.samples import PreprocessOptions
 from ptq_lab.config.sections.weights import MixedBitOptions, WeightOptions
 from ptq_lab.errors import Problem
@@ -46,7 +47,7 @@ class QuantConfig(BaseModel):
 
     Attributes
     ----------
-    common, weight, mixed_bit, full, preprocess, dynamic, transform, ascend, lab, budget : OptionGroup
+    common, weight, mixed_bit, full, preprocess, dynamic, transform, ascend, lab, budget, rounding : OptionGroup
         The sections; see docs/options.md for every key.
     layer_bits : tuple of (str, int)
         ``[ptq_lab.layer_bits]``: name or pattern and bits, in the order of the text; later ones win.
@@ -82,6 +83,7 @@ class QuantConfig(BaseModel):
     ascend: AscendOptions = AscendOptions()
     lab: LabOptions = LabOptions()
     budget: BudgetOptions = BudgetOptions()
+    rounding: RoundingOptions = RoundingOptions()
     layer_bits: pins.Pins = ()
     given: frozenset[tuple[str, str]] = frozenset()
     problems: SkipValidation[tuple[Problem, ...]] = ()
@@ -158,6 +160,7 @@ GROUPS: Mapping[str, type[OptionGroup]] = MappingProxyType(
             AscendOptions,
             LabOptions,
             BudgetOptions,
+            RoundingOptions,
         )
     }
 )

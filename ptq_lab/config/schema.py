@@ -42,7 +42,7 @@ def schema() -> dict[str, Any]:
         "description": "Sections of options for post-training quantization, in MindSpore Lite's format.",
         "type": "object",
         "properties": sections,
-        "patternProperties": {r"^ptq_lab\.(?!(?:mixed_bit|layer_bits)$)": False},
+        "patternProperties": {r"^ptq_lab\.(?!(?:mixed_bit|layer_bits|weights)$)": False},
     }
 
 

@@ -104,13 +104,15 @@ def _find(graph: ir.Graph, name: str, bits: int) -> _Found | None:
     scale, offset = (_initializer(graph, f"{name}.{number}") for number in (SCALE, OFFSET))
     if scale is None or any(part is None for part in parts):
         return None
-    return _Found(
+    found = _Found(
         name=name,
         bits=bits,
         parts=tuple(part for part in parts if part is not None),
         scale=_array(scale),
         offset=None if offset is None else _array(offset),
     )
+    fits = not found.packed or all(len(_sizes(part)) > 1 for part in found.parts)  # lanes are matrices at least
+    return found if fits else None
 
 
 def _initializer(graph: ir.Graph, name: str) -> ir.Value | None:
@@ -258,7 +260,7 @@ def _reshaped(end: ir.Value) -> Iterator[tuple[int, ...]]:
         seen += 1
         if maker is None:
             continue
-        if maker.op_type == "Slice" and cut is None:
+        if maker.op_type == "Slice" and len(maker.inputs) > 2 and cut is None:
             cut = constant(maker.inputs[2])
         sizes = constant(maker.inputs[1]) if maker.op_type == "Reshape" else None
         if sizes is not None:

@@ -108,7 +108,7 @@ def _map(seen: Predictions) -> go.Figure:
             z=[[count or None for count in row] for row in table],
             text=[[str(count) if count else "" for count in row] for row in table],
             texttemplate="%{text}",
-            colorscale=[[0, style.pale(style.CODES)], [1, style.CODES]],
+            colorscale=[[0, style.pale(style.CODES, 0.1)], [1, style.pale(style.CODES, 0.45)]],
             showscale=False,
             hovertemplate="before %{y}, after %{x}: %{z}<extra></extra>",
             xgap=1,

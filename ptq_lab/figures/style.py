@@ -19,7 +19,7 @@ GRID = "rgba(121,121,121,0.22)"
 CLEAR = "rgba(0,0,0,0)"
 
 
-def pale(colour: str) -> str:
+def pale(colour: str, opacity: float = 0.35) -> str:
     """Return a colour that lets the page through.
 
     Examples
@@ -28,7 +28,7 @@ def pale(colour: str) -> str:
     'rgba(47,127,193,0.35)'
     """
     red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
-    return f"rgba({red},{green},{blue},0.35)"
+    return f"rgba({red},{green},{blue},{opacity:g})"
 
 
 def new_figure(title: str, *, height: int) -> go.Figure:

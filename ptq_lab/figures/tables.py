@@ -165,8 +165,7 @@ def _breakable(name: str) -> Markup:
 
 def _tint(share: float, same: bool) -> str:
     """Return the colour of a cell of a confusion matrix: the more samples, the stronger."""
-    red, green, blue = (int((style.CODES if same else style.FLOAT)[i : i + 2], 16) for i in (1, 3, 5))
-    return f"rgba({red},{green},{blue},{0.12 + 0.38 * share:.2f})"
+    return style.pale(style.CODES if same else style.FLOAT, round(0.12 + 0.38 * share, 2))
 
 
 def view_report(report: Report, written_to: str = "") -> ReportView:

@@ -92,8 +92,8 @@ class FoundModel:
         >>> from ptq_lab import demo
         >>> from ptq_lab.graph import load_model
         >>> found = FoundModel.read(load_model(demo.load("digits_cnn").model_path))
-        >>> [layer.kind for layer in found.layers]
-        ['Conv', 'Conv', 'MatMul']
+        >>> [layer.kind for layer in found.layers][-2:]
+        ['Conv', 'MatMul']
         """
         typed = model.clone()
         ShapeInferencePass()(typed.ir_model)

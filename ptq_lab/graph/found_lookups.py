@@ -35,10 +35,21 @@ class FoundTable:
     grid: tuple[ir.Value, ir.Value] | None = None
 
     @property
-    def rows(self) -> int:
-        """How many rows the table has."""
+    def axis(self) -> int:
+        """Along which axis it is looked up."""
+        return self.lookups[0].attributes.get_int("axis", 0) % len(self.stored_shape)
+
+    @property
+    def stored_shape(self) -> tuple[int, ...]:
+        """Shape of what is looked up: of the table, if its codes are not packed."""
         tensor = constant(self.lookups[0].inputs[0])
-        return shape_of(tensor)[0] if tensor is not None else 0
+        assert tensor is not None  # find_table has looked
+        return shape_of(tensor)
+
+    @property
+    def count(self) -> int:
+        """How many places there are to look up, such as rows."""
+        return self.stored_shape[self.axis]
 
 
 def find_table(lookup: ir.Node) -> FoundTable | None:
@@ -76,15 +87,16 @@ def read_table(model: Model, table: FoundTable) -> Operand | None:
     if not table.nodes:
         known = table.grid is not None and codes is not None
         return read_codes(codes, *table.grid, "Gather") if known and codes is not None and table.grid else None
-    columns = table.result.shape[-1] if table.result.shape is not None and len(table.result.shape) else None
-    shape = (table.rows, columns) if isinstance(columns, int) else None
+    shape: tuple[int, ...] | None = table.stored_shape
+    if table.axis == 0:  # rows may be packed
+        columns = table.result.shape[-1] if table.result.shape is not None and len(table.result.shape) else None
+        shape = (table.count, columns) if isinstance(columns, int) else None
 
     def whole() -> Model:
         return _all_rows(model, table)
 
-    return read_chain(
-        [*table.nodes, *table.lookups], lambda numbers: numbers.reshape(table.rows, -1), whole, shape
-    )  # fmt: skip
+    wanted = shape or (table.count, -1)
+    return read_chain([*table.nodes, *table.lookups], lambda numbers: numbers.reshape(wanted), whole, shape)
 
 
 def grid_of_reader(value: ir.Value) -> tuple[ir.Value, ir.Value] | None:
@@ -104,14 +116,33 @@ def _all_rows(model: Model, table: FoundTable) -> Model:
     for name in [lookup.name for lookup in table.lookups]:
         node = nodes[name]
         if node.op_type == "Slice":
-            numbers = {1: np.array([0]), 2: np.array([table.rows]), 4: np.array([1])}
+            numbers = {1: np.array([0]), 2: np.array([table.count]), 4: np.array([1])}
         else:
-            indices = node.inputs[1]
-            rank = len(indices.shape) if indices is not None and indices.shape is not None else 1
-            numbers = {1: np.arange(table.rows).reshape([1] * (rank - 1) + [-1])}
+            numbers = {1: np.arange(table.count).reshape([1] * (_rank(node) - 1) + [-1])}
         for index in (index for index in numbers if index < len(node.inputs)):
             node.replace_input_with(index, _stored(copy.graph, f"{name}.every.{index}", numbers[index]))
+    for node in table.nodes:
+        for value in nodes[node.name].outputs:
+            value.shape = None  # of as many rows as were looked up before
+    if _rank(table.lookups[0]) == 0:
+        _add_axis(copy.graph, [nodes[node.name] for node in table.nodes])
     return cut_segment(copy, [], [table.result.name or ""])
+
+
+def _rank(lookup: ir.Node) -> int:
+    """Return how many axes the indices have, 1 if that is not known; a Slice gives rows along one axis."""
+    indices = lookup.inputs[1]
+    known = lookup.op_type == "Gather" and indices is not None and indices.shape is not None
+    return len(indices.shape) if known and indices is not None and indices.shape is not None else 1
+
+
+def _add_axis(graph: ir.Graph, nodes: list[ir.Node]) -> None:
+    """Let the decoding of a single row, which has no axis for rows, decode many."""
+    for node in nodes:
+        sizes = constant(node.inputs[1]) if node.op_type == "Reshape" else None
+        if sizes is not None:
+            wanted = np.concatenate([[0], sizes.numpy().reshape(-1)])
+            node.replace_input_with(1, _stored(graph, f"{node.name}.every", wanted))
 
 
 def _stored(graph: ir.Graph, name: str, numbers: np.ndarray[tuple[int, ...], np.dtype[np.int64]]) -> ir.Value:

@@ -78,7 +78,7 @@ def match_layers(first: FoundModel, second: FoundModel) -> Matching:
     >>> from ptq_lab.graph import load_model
     >>> found = FoundModel.read(load_model(demo.load("digits_cnn").model_path))
     >>> print(match_layers(found, found))
-    3 of 3 layers (3 by node name)
+    16 of 16 layers (16 by node name)
     """
     search = _Search(first, second)
     for how, names in NAMES:

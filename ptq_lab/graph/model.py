@@ -18,7 +18,9 @@ from numpy.typing import NDArray
 from ptq_lab.errors import ModelError, OutputError
 from ptq_lab.graph.lazy import LARGE_FILE, read_without_weights
 from ptq_lab.graph.tensors import TensorSpec
+from ptq_lab.graph.tidy import check_sources, drop_default_inputs, first_line, put_in_order
 
+_ZIP = b"PK\x03\x04"
 _SINGLE_FILE_LIMIT = 1_900_000_000  # protobuf ends at 2 GiB
 _SHOWN = 60  # characters of what is no path
 _NOTHING = np.empty(0, np.uint8)
@@ -158,9 +160,9 @@ def load_model(source: str | os.PathLike[str] | onnx.ModelProto | Model) -> Mode
     if path is not None:
         ir.external_data.set_base_dir(model.graph, path.parent)
     _check_external(model, label)
-    _check_sources(model, label)
-    _put_in_order(model, label)
-    _drop_default_inputs(model)
+    check_sources(model, label)
+    put_in_order(model, label)
+    drop_default_inputs(model)
     for imports in (model.opset_imports, *(function.opset_imports for function in model.functions.values())):
         if "ai.onnx" in imports:  # the same domain, spelled out
             imports.setdefault("", imports.pop("ai.onnx"))
@@ -180,7 +182,7 @@ def _understand(proto: onnx.ModelProto, label: str) -> ir.Model:
     try:
         return ir.from_proto(proto)
     except Exception as error:  # onnx-ir raises many kinds for a damaged graph
-        raise ModelError(f"{label}: the graph is damaged ({_first_line(error)})") from error
+        raise ModelError(f"{label}: the graph is damaged ({first_line(error)})") from error
 
 
 def save_model(model: Model, path: Path) -> Model:
@@ -294,6 +296,10 @@ def _read(path: Path) -> tuple[onnx.ModelProto, Mapping[str, ir.LazyTensor]]:
     if path.is_dir():
         raise ModelError(f"{path}: is a folder, and a model is a file; did you mean a .onnx file in it?")
     try:
+        with path.open("rb") as stream:
+            if stream.read(4) == _ZIP:
+                hint = "ptq_lab.load_session opens it, ptq-lab unpack makes a plain file of it"
+                raise ModelError(f"{path}: is a container, not a plain ONNX file; {hint}")
         if path.stat().st_size >= LARGE_FILE:
             return read_without_weights(path)
         return onnx.load_model_from_string(path.read_bytes()), {}
@@ -339,43 +345,6 @@ def _check_external(model: ir.Model, label: str) -> None:
             )
 
 
-def _check_sources(model: ir.Model, label: str) -> None:
-    for node in model.graph.all_nodes():
-        for value in node.inputs:
-            known = value is None or value.producer() or value.is_graph_input() or value.is_initializer()
-            if value is not None and not known:
-                raise ModelError(
-                    f"{label}: the graph is damaged (the {node.op_type} node {node.name or 'without a name'} takes "
-                    f"{value.name}, which nothing gives)",
-                    node=node.name or "",
-                )
-
-
-def _put_in_order(model: ir.Model, label: str) -> None:
-    """Sort nodes that stand before what they read: converters append Casts at the end, and onnxruntime allows it."""
-    seen: set[ir.Node] = set()
-    for node in model.graph:
-        makers = (value.producer() for value in node.inputs if value is not None)
-        if any(maker is not None and maker.graph is model.graph and maker not in seen for maker in makers):
-            try:
-                model.graph.sort()
-            except ValueError as error:
-                raise ModelError(
-                    f"{label}: the graph is damaged ({_first_line(error)})", node=node.name or ""
-                ) from error
-            return
-        seen.add(node)
-
-
-def _drop_default_inputs(model: ir.Model) -> None:
-    """Before IR version 4 every weight had to be listed as an input too; that never meant it may change."""
-    if model.ir_version >= 4:
-        return
-    for value in [value for value in model.graph.inputs if value.const_value is not None]:
-        model.graph.inputs.remove(value)
-    model.ir_version = 4
-
-
 def _to_proto(model: ir.Model) -> onnx.ModelProto:
     if any(_external(model)):
         model = ir.external_data.load_to_model(model.clone())
@@ -385,8 +354,3 @@ def _to_proto(model: ir.Model) -> onnx.ModelProto:
     del proto.graph.value_info[:]
     proto.graph.value_info.extend(described)
     return proto
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).splitlines()
-    return lines[0] if lines else type(error).__name__

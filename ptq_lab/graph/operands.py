@@ -16,6 +16,7 @@ from ptq_lab.graph.model import Model, constant, float32, is_float, shape_of
 from ptq_lab.graph.operand import KEPT, Numbers, Operand, granularity, is_middle
 from ptq_lab.graph.segment import cut_segment
 from ptq_lab.graph.sums import scaled_sums
+from ptq_lab.graph.targets import weight_of
 
 _RECURRENT = ("LSTM", "GRU", "RNN")
 
@@ -32,7 +33,7 @@ def read_operand(model: Model, node: ir.Node, form: Form, role: int, constants: 
     if node.op_type == "GatherBlockQuantized":
         return _of_blocks(node, "GatherBlockQuantized", partial(gather_blocks, node))
     if slot.codes:
-        return _of_codes(node, form, role, value, layout)
+        return _of_codes(model, node, form, role, value, layout)
     tensor = constant(value)
     if tensor is not None:
         return _of_floats(value, tensor, layout, node, form, role) if is_float(tensor) else None
@@ -49,7 +50,7 @@ def _of_floats(
     role: int,
 ) -> Operand:
     return Operand(
-        tensor=value.name or "",
+        tensor=weight_of(value)[0].name or "",
         shape=_turned(value, node, form, role),
         stored_shape=shape_of(tensor),
         storage=KEPT.get(tensor.dtype, tensor.dtype.name.lower()),
@@ -111,40 +112,41 @@ def read_codes(holder: ir.Value, scale: ir.Value | None, zero_point: ir.Value | 
 
 
 def _of_codes(
-    node: ir.Node, form: Form, role: int, value: ir.Value, layout: Callable[[Numbers], Numbers]
+    model: Model, node: ir.Node, form: Form, role: int, value: ir.Value, layout: Callable[[Numbers], Numbers]
 ) -> Operand | None:
     slot = form.slots[role]
-    holder, order = _behind_transpose(value)
-    tensor = constant(holder)
-    if tensor is None:
+    source, order = _behind_transpose(value)
+    stored = constant(source)
+    dtype, shape = (stored.dtype, shape_of(stored)) if stored is not None else (value.dtype, _fixed(value))
+    if dtype is None or shape is None:
         return None
-    shape = shape_of(tensor) if order is None else tuple(shape_of(tensor)[axis] for axis in order)
+    shape = tuple(shape[axis] for axis in order) if order is not None and stored is not None else shape
     axis = _scale_axis(node, form, role, len(shape))
-    scale = _scale_of(node, slot, shape[axis])
-    if scale is None:
+    scale, zero = _scale_of(node, slot, shape[axis]), constant(operand(node, slot.zero_point))
+    if scale is None or (operand(node, slot.zero_point) is not None and zero is None):
         return None
-    zero = constant(operand(node, slot.zero_point))
-    if operand(node, slot.zero_point) is not None and zero is None:
-        return None
-    symmetric = is_middle(zero, tensor.dtype)
+    symmetric = is_middle(zero, dtype)
 
-    def numbers() -> Numbers:
-        codes = tensor.numpy() if order is None else tensor.numpy().transpose(order)
-        steps = codes.astype(np.float32)
-        if zero is not None:
-            steps = steps - _along(zero.numpy().astype(np.float32), codes.ndim, axis)
-        return np.asarray(steps * _along(scale, codes.ndim, axis), np.float32)
+    def real(codes: Numbers) -> Numbers:
+        steps = codes if zero is None else codes - _along(zero.numpy().astype(np.float32), codes.ndim, axis)
+        return layout(np.asarray(steps * _along(scale, codes.ndim, axis), np.float32))
 
+    def codes() -> Numbers:
+        assert stored is not None  # asked for these only if they are stored
+        return (stored.numpy() if order is None else stored.numpy().transpose(order)).astype(np.float32)
+
+    before = [constant(each) for maker in makers_of(value) for each in maker.inputs[:1]] if stored is None else [stored]
     return Operand(
-        tensor=(holder.name or "") if holder is not None else "",
+        tensor=(source.name if source is not None else value.name) or "",
         shape=_canonical_shape(shape, node, form, role),
-        bits=tensor.dtype.bitwidth,
-        storage=f"{tensor.dtype.name.lower()} {node.op_type}, {'symmetric' if symmetric else 'asymmetric'}",
+        bits=dtype.bitwidth,
+        storage=f"{dtype.name.lower()} {node.op_type}, {'symmetric' if symmetric else 'asymmetric'}",
         granularity=granularity(scale.size),
         symmetric=symmetric,
-        bytes=tensor.nbytes + scale.nbytes + (zero.nbytes if zero is not None else 0),
-        _numbers=numbers,
-        _layout=layout,
+        bytes=sum(each.nbytes for each in (*before, zero) if each is not None) + scale.nbytes,
+        _numbers=codes if stored is not None else None,
+        _chain=(lambda: cut_segment(model, [], [value.name or ""])) if stored is None else None,
+        _layout=real,
     )
 
 
@@ -176,17 +178,17 @@ def _along(numbers: NDArray[np.float32], rank: int, axis: int) -> NDArray[np.flo
 
 def _scale_axis(node: ir.Node, form: Form, role: int, rank: int) -> int:
     """Return the axis of a weight along which an operator has a scale each."""
-    if form.kind == "Conv":
+    if form.kind in ("Conv", *_RECURRENT):  # of those the directions lie there
         return 0
-    if form.kind == "MatMul" and role == 0:
-        return rank - 1 if node.attributes.get_int("transA", 0) else max(0, rank - 2)
-    if form.kind == "MatMul" and node.attributes.get_int("transB", 0):
-        return rank - 2
-    return rank - 1
+    if form.kind != "MatMul":
+        return rank - 1
+    turned = _turns(node, form, role)
+    return rank - 1 if turned == (role == 0) else max(0, rank - 2)
 
 
 def _turns(node: ir.Node, form: Form, role: int) -> bool:
-    return form.kind == "MatMul" and bool(node.attributes.get_int(("transA", "transB")[role], 0))
+    name = ("transA", "transB")[min(role, 1)]
+    return form.kind == "MatMul" and node.attributes.get_int(name, 0) != 0
 
 
 def _same_for_all(node: ir.Node, form: Form, role: int, numbers: Numbers) -> Numbers:
@@ -202,10 +204,14 @@ def _turned(value: ir.Value, node: ir.Node, form: Form, role: int) -> tuple[int,
     tensor = constant(value)
     if tensor is not None:
         return _canonical_shape(shape_of(tensor), node, form, role)
-    sizes = list(value.shape) if value.shape is not None else None
-    if sizes is None or not all(isinstance(size, int) for size in sizes):
-        return None
-    return _canonical_shape(tuple(int(size) for size in sizes if isinstance(size, int)), node, form, role)
+    sizes = _fixed(value)
+    return _canonical_shape(sizes, node, form, role) if sizes is not None else None
+
+
+def _fixed(value: ir.Value) -> tuple[int, ...] | None:
+    """Return a shape of which every size is known."""
+    sizes = [size for size in value.shape if isinstance(size, int)] if value.shape is not None else None
+    return tuple(sizes) if sizes is not None and value.shape is not None and len(sizes) == len(value.shape) else None
 
 
 def _canonical_shape(shape: tuple[int, ...], node: ir.Node, form: Form, role: int) -> tuple[int, ...]:

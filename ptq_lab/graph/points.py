@@ -6,7 +6,7 @@ part of the grid on which a result is rounded. Results are compared as far in fr
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,8 +18,10 @@ from ptq_lab.graph.found_layers import FoundLayer, FoundModel
 from ptq_lab.graph.matching import Pair
 from ptq_lab.graph.model import constant, float32
 
-_TO_CODES = ("QuantizeLinear", "DynamicQuantizeLinear", "DequantizeLinear", "Flatten", "Identity")
-_FLOATS = {ir.DataType.FLOAT, ir.DataType.FLOAT16}
+_CODERS = ("QuantizeLinear", "DynamicQuantizeLinear", "DequantizeLinear")
+_FLOATS = {ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.DOUBLE}
+_KEEP_TYPE = ACTIVATIONS | {"Add", "Sub", "Mul", "Div", "MaxPool", "AveragePool", "GlobalAveragePool", "Concat", "Pad"}
+_KEEP_TYPE |= {"ReduceMean", "Reshape", "Flatten", "Transpose", "Slice", "Squeeze", "Unsqueeze", "BatchNormalization"}
 _STAGES = ("bias", "norm", "activation")
 
 
@@ -57,9 +59,10 @@ class Point:
         """Return real numbers as the tensor holds them."""
         kind = self.dtype.numpy()
         if self.scale is None:
-            return numbers.astype(kind)
+            return np.asarray(numbers, kind)
         limits = np.iinfo(kind)
-        return np.clip(np.rint(numbers / np.float32(self.scale)) + self.zero_point, limits.min, limits.max).astype(kind)
+        codes = np.rint(numbers / np.float32(self.scale)) + self.zero_point
+        return np.asarray(np.clip(codes, limits.min, limits.max), kind)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -95,28 +98,42 @@ def has_norm(layer: FoundLayer, constants: Constants) -> bool:
     return "norm" in _Way(layer, constants).steps
 
 
-def entry_points(layer: FoundLayer) -> list[Point] | None:
+def entry_points(layer: FoundLayer, results: Collection[ir.Value]) -> list[Point] | None:
     """Return where a layer's activations can be handed in, one per operand that is none of its weights.
 
+    Parameters
+    ----------
+    layer : FoundLayer
+    results : collection of onnx_ir.Value
+        What the layers of its model give: behind that nothing belongs to this one.
+
+    Notes
+    -----
     Q/DQ pairs and run-time quantization stay part of the layer. ``None`` if a grid is no constant, or an operand is no
     real number at all, such as the indices of a lookup.
     """
     points = []
     slots = [slot for slot in layer.form.slots if operand(layer.node, slot.index) in layer.sources]
     for slot, source in zip(slots, layer.sources, strict=False):
-        value = source
-        while (node := value.producer()) is not None and node.op_type in _TO_CODES and node.inputs[0] is not None:
-            value = node.inputs[0]
+        value = _before_codes(source, results)
         dtype = _dtype(value)
         if dtype in _FLOATS:
             points.append(Point(value.name or "", dtype))
             continue
         grid = (operand(layer.node, slot.scale), operand(layer.node, slot.zero_point))
-        found = _point(_Result(value, grid)) if slot.codes and slot.scale is not None and value is source else None
+        found = _point(_Result(source, grid)) if slot.codes and slot.scale is not None else None
         if found is None:
             return None
         points.append(found)
     return points
+
+
+def _before_codes(value: ir.Value, results: Collection[ir.Value]) -> ir.Value:
+    """Return the real numbers that codes were made of; run-time quantization makes a matrix of them before."""
+    behind: tuple[str, ...] = ()
+    while value not in results and (node := value.producer()) is not None and node.op_type in (*_CODERS, *behind):
+        value, behind = node.inputs[0] or value, ("Flatten", "Identity")
+    return value
 
 
 class _Way:
@@ -174,7 +191,7 @@ def _is_stage(stage: str, node: ir.Node, index: int, constants: Constants) -> bo
 def _readers(value: ir.Value) -> Iterator[tuple[ir.Node, int]]:
     """Yield who reads a tensor and at which input, looking through what only stores it differently."""
     for use in value.uses():
-        if use.node.op_type in TRANSPARENT:
+        if use.node.op_type in (*TRANSPARENT, "Reshape"):  # run-time quantization makes matrices of everything
             if use.idx == 0:
                 yield from _readers(use.node.outputs[0])
         else:
@@ -190,19 +207,23 @@ def _inside(layer: FoundLayer) -> Iterator[str]:
 
 
 def _dtype(value: ir.Value) -> ir.DataType | None:
-    """Return a tensor's type; what onnxruntime's own operators give has that of their weights."""
+    """Return a tensor's type; behind onnxruntime's own operators, which tell none, that of their weights."""
     node = value.producer()
-    if value.dtype is not None or node is None:
+    while value.dtype is None and node is not None and node.op_type in _KEEP_TYPE and node.inputs[0] is not None:
+        value = node.inputs[0]
+        node = value.producer()
+    form = form_of(node) if value.dtype is None and node is not None else None
+    if node is None or form is None or form.slots[-1].codes:
         return value.dtype
-    form = form_of(node)
-    weight = constant(operand(node, form.slots[-1].index)) if form is not None and not form.slots[-1].codes else None
+    weight = constant(operand(node, form.slots[-1].index))
     return weight.dtype if weight is not None else None
 
 
 def _point(result: _Result) -> Point | None:
     value = result.value
     if result.grid is None:
-        return Point(value.name or "", value.dtype or ir.DataType.FLOAT)
+        dtype = _dtype(value) or ir.DataType.FLOAT
+        return Point(value.name or "", dtype) if dtype in _FLOATS else None
     scale, zero = constant(result.grid[0]), constant(result.grid[1])
     if scale is None or scale.size != 1 or zero is None or zero.size != 1:
         return None

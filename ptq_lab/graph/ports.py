@@ -85,16 +85,20 @@ Ports = list[tuple[TensorSpec, TensorSpec]]
 
 
 def _match(first: Sequence[TensorSpec], second: Sequence[TensorSpec]) -> Ports:
-    """Pair by name, by name without additions, and by place among those left over whose shapes agree."""
+    """Pair by name, by name without additions, and by place among those left over, as far as shapes agree.
+
+    What has one name and two shapes is paired at the very end, so that it can be said what is wrong.
+    """
     pairs: Ports = []
     same: tuple[Callable[[TensorSpec, TensorSpec], bool], ...] = (
-        lambda one, other: one.name == other.name,
-        lambda one, other: plain_name(one.name) == plain_name(other.name),
+        lambda one, other: one.name == other.name and _shapes_agree(one, other),
+        lambda one, other: plain_name(one.name) == plain_name(other.name) and _shapes_agree(one, other),
         lambda one, other: _shapes_agree(one, other),
+        lambda one, other: one.name == other.name,
     )
     for agree in same:
         for one in first:
-            if any(one is each for each, _ in pairs):
+            if any(one == each for each, _ in pairs):
                 continue
             taken = [other for _, other in pairs]
             found = next((other for other in second if other not in taken and agree(one, other)), None)
@@ -167,7 +171,7 @@ def _holds(given: np.dtype[Any], wanted: np.dtype[Any]) -> bool:
 
 
 def _narrow(spec: TensorSpec, pairs: Ports) -> TensorSpec:
-    other = next((other for one, other in pairs if one is spec), None)
+    other = next((other for one, other in pairs if one == spec), None)
     if other is None:
         return spec
     sizes = (
@@ -186,7 +190,8 @@ def _renamed(first: Model, second: Model, inputs: Ports, outputs: Ports) -> Mode
     ports = {value.name: value for value in graph.inputs}
     results = {value.name: index for index, value in enumerate(graph.outputs)}
     names = {one.name for one in (*first.inputs, *first.outputs)}
-    kept = {one.name for one, other in (*inputs, *outputs) if one.name == other.name and one.dtype == other.dtype}
+    kept = {one.name for one, other in inputs if one.name == other.name and one.dtype == other.dtype}
+    kept |= {one.name for one, other in outputs if one.name == other.name}
     _make_room(graph, names - kept)
     for one, other in outputs:
         if one.name != other.name:

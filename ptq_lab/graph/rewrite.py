@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import onnx_ir as ir
 
 from ptq_lab.errors import PlanError
+from ptq_lab.graph.biases import set_bias
 from ptq_lab.graph.decode import GraphWriter, StoredWeight
 from ptq_lab.graph.lookups import row_lookups
 from ptq_lab.graph.model import Model, constant, constants
@@ -60,6 +61,7 @@ def apply_plan(model: Model, plan: QuantPlan) -> Model:
     raised = raise_opset(model, required_opset(plan))
     quantized = raised if raised is not model else model.clone()
     graph = quantized.graph
+    _set_biases(graph, plan)
     writer = GraphWriter(graph)
     holders = constants(graph)
     for entry in plan.entries:
@@ -70,6 +72,15 @@ def apply_plan(model: Model, plan: QuantPlan) -> Model:
             raise PlanError(f"{entry.tensor}: has no codes yet; run round_weights first", tensor=entry.tensor)
         _replace(graph, writer, holder, entry)
     return quantized
+
+
+def _set_biases(graph: ir.Graph, plan: QuantPlan) -> None:
+    """Write the biases that were found for layers; weights must still be what they were."""
+    nodes = {node.name: node for node in graph}
+    for name, bias in plan.biases.items():
+        if name not in nodes:
+            raise PlanError(f"the model has no node named {name}, for which the plan has a bias")
+        set_bias(graph, nodes[name], bias)
 
 
 def _opset_of(entry: TensorPlan) -> int:

@@ -82,5 +82,5 @@ def _other(node: ir.Node, value: ir.Value) -> ir.Value | None:
 
 
 def _only_reader(value: ir.Value) -> ir.Node | None:
-    uses = list(value.uses())
+    uses = [use for use in value.uses() if use.node.op_type != "Shape"]
     return uses[0].node if len(uses) == 1 else None

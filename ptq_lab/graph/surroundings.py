@@ -39,10 +39,10 @@ class Surroundings:
         reached = _reached(found)
         before = []
         for layer in found.layers:
-            edges = set()
-            for role, value in enumerate(layer.sources):
-                edges |= {(role, index) for index in reached.get(value, frozenset())}
-            before.append(tuple(sorted(edges)))
+            found_edges = {
+                (role, index) for role, value in enumerate(layer.sources) for index in reached.get(value, frozenset())
+            }
+            before.append(tuple(sorted(found_edges)))
         after: list[list[Edge]] = [[] for _ in found.layers]
         for reader, edges in enumerate(before):
             for role, index in edges:

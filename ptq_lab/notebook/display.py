@@ -42,6 +42,7 @@ from ptq_lab.figures.tables import (
 )
 from ptq_lab.figures.thresholds import Counts, draw_threshold, threshold_text
 from ptq_lab.notebook.displayed import remember
+from ptq_lab.notebook.lessons import KINDS, show_lesson
 from ptq_lab.report.findings import Explanation, explanation_text
 from ptq_lab.report.harm import layer_errors_of
 from ptq_lab.report.side_by_side import SideBySide, side_by_side_text
@@ -257,6 +258,8 @@ def install(shell: InteractiveShell) -> None:
     for kind, bundle_of in _bundles().items():
         formatters["text/html"].for_type(kind, _html_printer(bundle_of))
         formatters["text/plain"].for_type(kind, _text_printer(bundle_of))
+    for kind in KINDS:
+        _live_formatter(shell).for_type(kind, show_lesson)
 
 
 def uninstall(shell: InteractiveShell) -> None:
@@ -265,6 +268,14 @@ def uninstall(shell: InteractiveShell) -> None:
     for kind in _bundles():
         formatters["text/html"].pop(kind, None)
         formatters["text/plain"].pop(kind, None)
+    for kind in KINDS:
+        _live_formatter(shell).pop(kind, None)
+
+
+def _live_formatter(shell: InteractiveShell) -> Any:
+    """Return what publishes several outputs for one object: a live part, and its twin below it."""
+    assert shell.display_formatter is not None
+    return shell.display_formatter.ipython_display_formatter
 
 
 def _formatters(shell: InteractiveShell) -> dict[str, Any]:

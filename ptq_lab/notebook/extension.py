@@ -74,9 +74,10 @@ def unload_ipython_extension(shell: InteractiveShell) -> None:
 def _magics() -> tuple[type[Any], ...]:
     """Return the classes of magics; each takes the shell and the settings."""
     from ptq_lab.notebook.line_magics import WorkbenchMagics
+    from ptq_lab.notebook.live_magics import LiveMagics
     from ptq_lab.notebook.magic import QuantizeMagics
 
-    return QuantizeMagics, WorkbenchMagics
+    return QuantizeMagics, WorkbenchMagics, LiveMagics
 
 
 def _is_ours(configurable: object, kinds: tuple[type[Any], ...]) -> bool:

@@ -26,8 +26,8 @@ from ptq_lab.result import QuantResult
 
 USAGE = (
     "%%quantize MODEL [-o OUT] [-r NAME] [--samples X] [--eval X] [--fp16 on|off] [--inputShape S] "
-    "[--inputDataFormat NHWC|NCHW] [--optimize X] [--check] [--dry-run] [--show-code] [--explain] [--quiet]"
-    "   (%%quantize? explains)"
+    "[--inputDataFormat NHWC|NCHW] [--optimize X] [--check] [--dry-run] [--show-code] [--explain] [--interact] "
+    "[--quiet]   (%%quantize? explains)"
 )
 _FIELD = re.compile(r"\{[^{}]*\}")
 
@@ -60,6 +60,10 @@ def read_line(magic: Any, line: str, names: Mapping[str, Any]) -> Namespace:
     vars(options).update(written)
     if options.result and (not options.result.isidentifier() or keyword.iskeyword(options.result)):
         raise UsageError(f"%%quantize -r {options.result}: not the name of a variable; usage: {USAGE}")
+    other = [flag for flag in ("check", "dry_run", "output", "show_code", "explain") if getattr(options, flag)]
+    if options.interact and other:
+        flag = "-o" if other[0] == "output" else f"--{other[0].replace('_', '-')}"
+        raise UsageError(f"%%quantize --interact: opens an explorer and writes nothing, so {flag} does not fit")
     if options.check and (options.dry_run or options.result):
         raise UsageError(f"%%quantize --check: gives no plan and no result; usage: {USAGE}")
     return options

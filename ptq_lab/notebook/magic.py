@@ -20,9 +20,11 @@ from IPython.core.magic_arguments import argument, magic_arguments
 from ptq_lab import pipeline
 from ptq_lab.checking import check
 from ptq_lab.errors import ConfigError
+from ptq_lab.explorer import explore
 from ptq_lab.flags import OPTIMIZE
 from ptq_lab.notebook import display
 from ptq_lab.notebook.first_line import USAGE, model_of, read_line, value_of
+from ptq_lab.notebook.live_magics import show_explorer
 from ptq_lab.notebook.running import running
 from ptq_lab.notebook.settings import PTQLab
 from ptq_lab.notebook.show_code import code_of
@@ -50,6 +52,7 @@ class QuantizeMagics(Magics):
     @argument("--dry-run", dest="dry_run", action="store_true", help="Only show the plan; write nothing.")
     @argument("--explain", action="store_true", help="Say which layers cause the error, why, and what to edit.")
     @argument("--show-code", dest="show_code", action="store_true", help="Print Python and a command that do this.")
+    @argument("--interact", action="store_true", help="Measure each layer, then choose its bits with sliders.")
     @argument("--quiet", action="store_true", help="Show nothing; the result still goes to NAME.")
     @argument("-h", "--help", action="store_true", help="Show this text.")
     @cell_magic
@@ -71,7 +74,8 @@ class QuantizeMagics(Magics):
         if options.check:
             self._check(options, cell)
             return
-        value = self._preview(options, cell) if options.dry_run else self._run(options, cell)
+        way = self._interact if options.interact else self._preview if options.dry_run else self._run
+        value = way(options, cell)
         if options.result:
             self.ipython.user_ns[options.result] = value
         self.ipython.displayhook.update_user_ns(value)
@@ -99,6 +103,20 @@ class QuantizeMagics(Magics):
         if not options.quiet:
             display.show_plan(plan, check(cell, model))
         return plan
+
+    def _interact(self, options: Namespace, cell: str) -> Any:
+        with running(self.ipython, 0 if options.quiet else self.settings.verbosity) as progress:
+            explorer = explore(
+                self._model(options),
+                None if options.samples is None else value_of(options.samples, self.ipython.user_ns),
+                cell,
+                progress=progress,
+                input_shape=options.input_shape,
+                input_data_format=options.input_data_format,
+            )
+        if not options.quiet:
+            show_explorer(explorer)
+        return explorer
 
     def _run(self, options: Namespace, cell: str) -> Any:
         model, names = self._model(options), self.ipython.user_ns

@@ -64,6 +64,7 @@ def _python(options: Namespace, text: str, names: Mapping[str, Any]) -> str:
             written = _expression(value, names) if option in _VALUES else repr(value)
             lines.append(f"    {argument}={written},")
     lines += ["    fp16=True,"] * (options.fp16 == "on")
+    lines += ["    explain=True,"] * options.explain
     return "\n".join(["import ptq_lab", "", f"{options.result or 'result'} = ptq_lab.quantize(", *lines, ")"])
 
 
@@ -88,6 +89,7 @@ def _command(options: Namespace, text: str, names: Mapping[str, Any]) -> str:
         if value is not None:
             parts.append(_flag(flag, _path(value, names) if option in _VALUES else value))
     parts += ["--fp16=on"] * (options.fp16 == "on")
+    parts += ["--explain"] * options.explain
     return f"{written}{' '.join(parts)}"
 
 

@@ -65,7 +65,7 @@ def window_sums(values: NDArray[np.float32], window: Window) -> tuple[NDArray[np
     return sums.sum(axis=1, dtype=np.float64), count
 
 
-def window_rows(values: NDArray[np.float32], window: Window, most: int) -> NDArray[np.float32]:
+def window_rows(values: NDArray[np.float32], window: Window, most: int, *, shift: int = 0) -> NDArray[np.float32]:
     """Return what a kernel sees, at positions spread evenly over the input.
 
     Parameters
@@ -75,6 +75,8 @@ def window_rows(values: NDArray[np.float32], window: Window, most: int) -> NDArr
     window : Window
     most : int
         About how many positions are taken of each of the N.
+    shift : int
+        Moves the positions, so that one input after the other is seen in other places.
 
     Returns
     -------
@@ -90,7 +92,7 @@ def window_rows(values: NDArray[np.float32], window: Window, most: int) -> NDArr
     steps = [output_size(size, axis, window) for axis, size in enumerate(sizes)]
     total = int(np.prod(steps))
     stride = max(1, total // most)
-    taken = np.unravel_index(np.arange(stride // 2, total, stride), steps)
+    taken = np.unravel_index(np.arange((stride // 2 + shift) % stride, total, stride), steps)
     padded = np.pad(values, [(0, 0), (0, 0), *zip(window.pads_begin, window.pads_end, strict=True)])
     reach = [dilation * (size - 1) + 1 for size, dilation in zip(window.kernel, window.dilations, strict=True)]
     seen = np.lib.stride_tricks.sliding_window_view(padded, reach, axis=tuple(range(2, values.ndim)))

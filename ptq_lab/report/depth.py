@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ptq_lab.graph.found_layers import FoundLayer, FoundModel
+from ptq_lab.graph.found_layers import FoundModel
 from ptq_lab.graph.matching import Matching, Pair
 from ptq_lab.graph.model import Model
 from ptq_lab.graph.points import Point, entry_points, same_point
@@ -46,6 +46,9 @@ def measure_depth(
     samples: Iterable[Feeds],
     *,
     count: int,
+    other_inputs: Collection[str] = (),
+    other_outputs: Collection[str] = (),
+    fuse: bool = True,
     providers: Sequence[str] = CPU,
     progress: Progress = silent,
 ) -> Table[ErrorRow]:
@@ -61,6 +64,10 @@ def measure_depth(
         Read once; memory does not grow with their number.
     count : int
         How many there are.
+    other_inputs, other_outputs : collection of str
+        Layers whose channels the second model has rescaled: what it computes there is in other units.
+    fuse : bool
+        Let onnxruntime put nodes together, as it does when the models are used.
     providers : sequence of str
         onnxruntime execution providers.
     progress : Progress
@@ -70,7 +77,8 @@ def measure_depth(
     -------
     Table of ErrorRow
         In the order of the first model. Lookups are left out: what they give is exact, but for the table. Layers whose
-        results cannot be compared are left out as well.
+        results cannot be compared, such as those with rescaled outputs, are left out as well; one with rescaled inputs
+        has no error of its own.
 
     Notes
     -----
@@ -78,10 +86,10 @@ def measure_depth(
     computed there; *accumulated* is the second model as it is. Results are compared behind bias and normalisation and
     in front of the activation, or behind it where the second model has it inside.
     """
-    watched = list(_watched(first, second, matching))
+    watched = list(_watched(first, second, matching, other_inputs, other_outputs))
     if not watched:
         return Table(ErrorRow)
-    runs = _Runs(first.model, second.model, watched, providers)
+    runs = _Runs(first.model, second.model, watched, lambda model: open_session(model, providers=providers, fuse=fuse))
     totals = [(ErrorTotals(), ErrorTotals()) for _ in watched]
     for index, feeds in enumerate(samples):
         for each, (alone, after), found in zip(watched, totals, runs.run(feeds), strict=True):
@@ -99,20 +107,32 @@ def _add(totals: ErrorTotals, wanted: Floats, got: Floats, axis: int) -> None:
     totals.add(wanted, got.reshape(wanted.shape) if same_numbers else got, axis)
 
 
-def _watched(first: FoundModel, second: FoundModel, matching: Matching) -> Iterable[_Watched]:
+def _watched(
+    first: FoundModel,
+    second: FoundModel,
+    matching: Matching,
+    other_inputs: Collection[str],
+    other_outputs: Collection[str],
+) -> Iterable[_Watched]:
     made = {value.name for node in second.model.graph for value in node.outputs}
+    results = [{layer.result for layer in found.layers} for found in (first, second)]
     for pair in matching.pairs:
-        points = same_point(pair, first, second) if pair.first.kind != "Gather" else None
+        if pair.first.kind == "Gather" or pair.first.name in other_outputs:
+            continue
+        points = same_point(pair, first, second)
         if points is not None:
-            yield _Watched(pair, *points, _entries(pair.first, pair.second, made))
+            givers, takers = entry_points(pair.first, results[0]), entry_points(pair.second, results[1])
+            known = pair.first.name not in other_inputs
+            yield _Watched(pair, *points, _entries(givers, takers, made) if known else None)
 
 
-def _entries(first: FoundLayer, second: FoundLayer, made: set[str | None]) -> tuple[tuple[Point, Point], ...] | None:
-    """Return from which tensor of the first model to which of the second activations are handed over, if that is known.
+def _entries(
+    givers: list[Point] | None, takers: list[Point] | None, made: set[str | None]
+) -> tuple[tuple[Point, Point], ...] | None:
+    """Return from which tensor of the first model to which of the second activations go, if that is known.
 
     Inputs of the model need no handing over.
     """
-    givers, takers = entry_points(first), entry_points(second)
     if givers is None or takers is None or len(givers) != len(takers):
         return None
     return tuple((giver, taker) for giver, taker in zip(givers, takers, strict=True) if taker.tensor in made)
@@ -121,7 +141,7 @@ def _entries(first: FoundLayer, second: FoundLayer, made: set[str | None]) -> tu
 class _Runs:
     """The three ways a sample goes: through the first model, through the cut one, and through the second."""
 
-    def __init__(self, first: Model, second: Model, watched: Sequence[_Watched], providers: Sequence[str]) -> None:
+    def __init__(self, first: Model, second: Model, watched: Sequence[_Watched], load: Callable[[Model], Any]) -> None:
         self._watched = watched
         self._entries = {taker.tensor: (giver, taker) for each in watched for giver, taker in each.entries or ()}
         inputs = {value.name for value in first.graph.inputs}
@@ -129,9 +149,11 @@ class _Runs:
         wanted = list(dict.fromkeys([*(each.wanted.tensor for each in watched), *givers]))
         got = list(dict.fromkeys(each.got.tensor for each in watched))
         opened = cut_open(second, {tensor: taker.dtype for tensor, (_, taker) in self._entries.items()})
-        self._first = open_session(cut_segment(first, [], wanted), providers=providers)
-        self._alone = open_session(cut_segment(opened, [], got), providers=providers)
-        self._after = open_session(cut_segment(second, [], got), providers=providers)
+        for value in opened.graph.inputs:
+            value.shape = None  # the first model may hand over rows that the second has yet to make
+        self._first = load(cut_segment(first, [], wanted))
+        self._alone = load(cut_segment(opened, [], got))
+        self._after = load(cut_segment(second, [], got))
 
     def run(self, feeds: Feeds) -> list[tuple[Floats, Floats | None, Floats]]:
         """Return for every pair what is wanted, what the layer alone gives, and what it gives after all before it."""

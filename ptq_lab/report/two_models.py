@@ -16,6 +16,7 @@ from ptq_lab.report.compare import Measured
 from ptq_lab.report.rows import ErrorRow, LayerRow, PairRow
 from ptq_lab.report.tables import ActivationRow, Report, Summary, Table
 from ptq_lab.report.text import format_bytes
+from ptq_lab.report.weight_rows import RESCALED
 
 _NAMED = 4  # layers in a sentence
 _FLOAT_BITS = {"float32": 32, "float16": 16, "bfloat16": 16, "double": 64}
@@ -81,7 +82,7 @@ def report_two_models(compared: Compared) -> Report:
         metric_before=measured.before,
         metric_after=measured.after,
         left_float=left_float(rows),
-        notes=(*matching_notes(compared), *compared.notes),
+        notes=(*matching_notes(compared), *rescaling_notes(rows), *compared.notes),
         opset=compared.second.opset,
         ir_version=compared.second.ir_model.ir_version,
         seconds=compared.seconds,
@@ -99,6 +100,7 @@ def report_two_models(compared: Compared) -> Report:
         Table(ActivationRow, map(_activation, grids)),
         errors=compared.errors,
         pairs=Table(PairRow, _pairs(compared.matching)),
+        predictions=measured.predictions,
     )
 
 
@@ -148,6 +150,17 @@ def matching_notes(compared: Compared) -> Iterator[str]:
     for model, layers in ((compared.first, matching.only_first), (compared.second, matching.only_second)):
         if layers:
             yield f"only {model.label} has {_names(layers)}"
+
+
+def rescaling_notes(rows: Sequence[LayerRow]) -> Iterator[str]:
+    """Yield which weights are in other units than those of the first model."""
+    names = [row.node for row in rows if row.quantized and row.reason == RESCALED]
+    if names:
+        more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+        yield (
+            f"channels of {len(names)} of {len(rows)} weights were rescaled before they were quantized, as by "
+            f"smoothing or equalisation; their error is that of the rescaled weight: {', '.join(names[:_NAMED])}{more}"
+        )
 
 
 def _names(layers: Sequence[FoundLayer]) -> str:

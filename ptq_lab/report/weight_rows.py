@@ -9,27 +9,49 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ptq_lab.errors import InferenceError
 from ptq_lab.graph import Model, fold_batchnorm
 from ptq_lab.graph.found_layers import FoundLayer, FoundModel
 from ptq_lab.graph.matching import Matching, Pair
 from ptq_lab.graph.operand import Operand
 from ptq_lab.graph.points import has_norm
+from ptq_lab.numerics.rescaling import Rescaling, find_rescaling
 from ptq_lab.numerics.similarity import power_of
 from ptq_lab.progress import Progress, Step, silent
 from ptq_lab.report.rows import LayerRow
 from ptq_lab.report.tables import Table
 from ptq_lab.runtime import open_session, run_session
 
+Floats = NDArray[np.float32]
+
 UNMATCHED = "no layer of the second model was found for it"
 UNREAD = "how the second model stores it was not understood"
 OTHER_SHAPE = "the second model has a weight of another shape there"
 FOLDED = "only one of the models has its BatchNormalization folded into it, and it cannot be folded for the other"
 SAME = "the same numbers"
+RESCALED = "its channels were rescaled before it was quantized; the error is that of the rescaled weight"
+
+
+@dataclass(frozen=True, slots=True)
+class WeightRows:
+    """The weights of two models.
+
+    Attributes
+    ----------
+    rows : Table of LayerRow
+    other_inputs, other_outputs : frozenset of str
+        Layers of the first model whose input or output channels are rescaled in the second, so that its activations
+        there are in other units.
+    """
+
+    rows: Table[LayerRow]
+    other_inputs: frozenset[str]
+    other_outputs: frozenset[str]
 
 
 def weight_rows(
     first: FoundModel, second: FoundModel, matching: Matching, *, progress: Progress = silent
-) -> Table[LayerRow]:
+) -> WeightRows:
     """Return one row per weight of the first model, in the order of the graph.
 
     Parameters
@@ -43,7 +65,8 @@ def weight_rows(
     Notes
     -----
     The error is that of the numbers with which the second model computes against those of the first. Where only one of
-    the two has BatchNormalization folded into its weights, it is folded for the other as well, exactly.
+    the two has BatchNormalization folded into its weights, it is folded for the other as well, exactly; where channels
+    were rescaled by smoothing or equalisation, the weight of the first model is rescaled as well.
     """
     partners = {pair.first: pair for pair in matching.pairs}
     weights = _Weights(first, second)
@@ -54,14 +77,17 @@ def weight_rows(
                 pair = partners.get(layer)
                 rows[operand.tensor] = _row(layer, operand, pair, role, weights)
         progress(Step("weights", index + 1, len(first.layers), layer.name))
-    return Table(LayerRow, rows.values())
+    return WeightRows(Table(LayerRow, rows.values()), frozenset(weights.inputs), frozenset(weights.outputs))
 
 
 def _row(layer: FoundLayer, before: Operand, pair: Pair | None, role: int, weights: _Weights) -> LayerRow:
     after = pair.second.operands.get(role) if pair is not None else None
     if pair is None or after is None:
         return _kept(layer, before, "-", 0, UNREAD if pair is not None else UNMATCHED)
-    values = weights.of(pair, role)
+    try:
+        values = weights.of(pair, role)
+    except InferenceError as fault:
+        return _described(layer, before, after, None, f"{UNREAD} ({fault})")
     if values is None:
         return _described(layer, before, after, None, FOLDED)
     wanted, got = values
@@ -71,7 +97,24 @@ def _row(layer: FoundLayer, before: Operand, pair: Pair | None, role: int, weigh
         if wanted.size != got.size:
             return _described(layer, before, after, None, OTHER_SHAPE)
         got = got.reshape(wanted.shape)
-    return _described(layer, before, after, _relative_error(wanted, got), "")
+    rescaling = _rescaling(layer, role, wanted, got)
+    if rescaling is None:
+        return _described(layer, before, after, _relative_error(wanted, got), "")
+    weights.note(layer, rescaling)
+    restored = _as_outputs(layer, role, rescaling(_as_outputs(layer, role, wanted)))
+    return _described(layer, before, after, _relative_error(restored, got), RESCALED)
+
+
+def _rescaling(layer: FoundLayer, role: int, wanted: Floats, got: Floats) -> Rescaling | None:
+    if layer.kind not in ("Conv", "MatMul") or (layer.kind == "MatMul" and wanted.ndim != 2):
+        return None
+    groups = layer.node.attributes.get_int("group", 1)
+    return find_rescaling(_as_outputs(layer, role, wanted), _as_outputs(layer, role, got), groups=groups)
+
+
+def _as_outputs(layer: FoundLayer, role: int, weight: Floats) -> Floats:
+    """Return a weight with its output channels in front; done twice, it is as before."""
+    return weight.T if layer.kind == "MatMul" and role == 1 else weight
 
 
 def _described(layer: FoundLayer, before: Operand, after: Operand, error: float | None, why: str) -> LayerRow:
@@ -113,7 +156,7 @@ def _kept(layer: FoundLayer, before: Operand, storage: str, size: int, reason: s
     )
 
 
-def _relative_error(wanted: NDArray[np.float32], got: NDArray[np.float32]) -> float:
+def _relative_error(wanted: Floats, got: Floats) -> float:
     """Return ``||wanted - got|| / ||wanted||``; the norm of the error itself where the weight is zero."""
     signal, noise = power_of(wanted), power_of(got - wanted)
     return math.sqrt(noise / signal) if noise and signal else math.sqrt(noise)
@@ -125,13 +168,23 @@ class _Weights:
 
     first: FoundModel
     second: FoundModel
+    inputs: set[str]
+    outputs: set[str]
     _folded: dict[int, Mapping[str, FoundLayer]]
 
     def __init__(self, first: FoundModel, second: FoundModel) -> None:
         self.first, self.second = first, second
+        self.inputs, self.outputs = set(), set()
         self._folded = {}
 
-    def of(self, pair: Pair, role: int) -> tuple[NDArray[np.float32] | None, NDArray[np.float32] | None] | None:
+    def note(self, layer: FoundLayer, rescaling: Rescaling) -> None:
+        """Remember whose activations are in other units."""
+        if rescaling.changes_inputs:
+            self.inputs.add(layer.name)
+        if rescaling.changes_outputs:
+            self.outputs.add(layer.name)
+
+    def of(self, pair: Pair, role: int) -> tuple[Floats | None, Floats | None] | None:
         """Return both weights; ``None`` if folding would be needed and cannot be done."""
         layers = [pair.first, pair.second]
         norms = [has_norm(pair.first, self.first.constants), has_norm(pair.second, self.second.constants)]
@@ -153,6 +206,6 @@ class _Weights:
         return self._folded[side]
 
 
-def _run(model: Model) -> NDArray[np.float32]:
+def _run(model: Model) -> Floats:
     """Run a model without inputs, node by node."""
     return np.asarray(next(iter(run_session(open_session(model, fuse=False), {}).values())), np.float32)

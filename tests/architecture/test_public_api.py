@@ -8,6 +8,7 @@ import sys
 import ptq_lab
 
 PUBLIC = [
+    "ConfigEditor",
     "ConfigError",
     "InferenceError",
     "MissingExtra",
@@ -33,6 +34,7 @@ PUBLIC = [
     "dump_config",
     "explain",
     "explore",
+    "inspect",
     "load_config",
     "load_ipython_extension",
     "load_model",

@@ -24,11 +24,14 @@ LIBRARIES: dict[str, set[str]] = {
     "manifest": set(),
     "output": set(),
     "publish": set(),
+    "inputs": set(),
+    "clock": set(),
     "debug": set(),
     "plan": {"numpy"},
     "int8": {"numpy"},
     "route": set(),
     "weight_quant": set(),
+    "weight_effort": set(),
     "pins": set(),
     "edits": set(),
     "recipe": set(),
@@ -59,8 +62,9 @@ LIBRARIES: dict[str, set[str]] = {
     "calibration": {"numpy", "PIL"},
     "report": {"numpy"},
     "figures": {"numpy", "plotly", "jinja2", "markupsafe"},
-    "notebook": {"IPython", "ipywidgets", "anywidget", "traitlets", "onnx", "jupyter_core"},  # its data folders
+    "notebook": {"IPython", "ipywidgets", "anywidget", "comm", "traitlets", "onnx", "jupyter_core"},  # its data folders
     "demo": {"numpy"},
+    "lesson": {"numpy", "PIL"},  # Pillow writes what models make as PNG
 }
 
 # Rooms that a room may import, besides errors and progress, which everybody may.
@@ -77,8 +81,8 @@ ROOMS: dict[str, set[str]] = {
     "entries": {"numerics", "graph"},
     "plan": {"numerics", "graph", "entries"},
     "int8": {"numerics", "graph", "plan"},
-    "route": {"graph", "numerics", "plan"},
-    "search": {"numerics", "graph", "plan", "int8", "runtime", "calibration"},
+    "route": {"graph", "numerics", "plan", "search"},  # search: what was done to each layer
+    "search": {"numerics", "graph", "plan", "int8", "runtime", "calibration", "entries"},
     "devices": {"graph", "int8", "numerics"},
     "mixed_bits": {"calibration", "config", "flags", "graph", "plan", "report", "runtime", "search"},
     "weight_quant": {
@@ -94,6 +98,7 @@ ROOMS: dict[str, set[str]] = {
         "route",
         "runtime",
         "search",
+        "weight_effort",
     },
     "result": {
         "advice",
@@ -109,6 +114,7 @@ ROOMS: dict[str, set[str]] = {
     "explanation": {"calibration", "config", "graph", "plan", "report", "result", "runtime"},
     "advice": {"config", "debug", "explanation", "manifest", "pipeline", "report", "result"},
     "runs": {
+        "inputs",
         "calibration",
         "config",
         "evaluation",
@@ -119,11 +125,13 @@ ROOMS: dict[str, set[str]] = {
         "result",
         "runtime",
     },
+    "weight_effort": {"calibration", "config", "graph", "mixed_bits", "plan", "runtime", "search"},
     "pins": {"graph", "plan"},
     "edits": {"plan"},
     "recipe": {"config", "edits", "graph", "manifest", "plan"},
     "balance": {"config", "edits", "graph", "plan", "report", "search"},
     "explorer": {
+        "inputs",
         "balance",
         "calibration",
         "config",
@@ -131,6 +139,7 @@ ROOMS: dict[str, set[str]] = {
         "flags",
         "graph",
         "mixed_bits",
+        "notebook",  # widget(), inside the function
         "pipeline",
         "plan",
         "recipe",
@@ -167,6 +176,8 @@ ROOMS: dict[str, set[str]] = {
     "performance": {"calibration", "config", "flags", "graph", "plan", "report", "runtime"},
     "probe": set(),  # it measures memory, and everything it imports would count
     "runtime": {"graph"},
+    "inputs": {"calibration", "config", "evaluation", "graph"},
+    "clock": set(),
     "publish": {"config", "container", "graph", "output", "report"},
     "container": {"__init__", "graph", "numerics", "output", "plan", "runtime"},
     "calibration": {"graph", "numerics", "runtime"},
@@ -185,6 +196,8 @@ ROOMS: dict[str, set[str]] = {
     "output": {"graph"},
     "debug": {"calibration", "config", "graph", "report", "route"},
     "pipeline": {
+        "inputs",
+        "clock",
         "calibration",
         "config",
         "debug",
@@ -204,8 +217,31 @@ ROOMS: dict[str, set[str]] = {
         "result",
         "runtime",
     },
-    "comparison": {"calibration", "config", "evaluation", "flags", "graph", "report", "runtime"},
+    "comparison": {
+        "inputs",
+        "clock",
+        "calibration",
+        "config",
+        "evaluation",
+        "flags",
+        "graph",
+        "numerics",
+        "report",
+        "runtime",
+    },
     "demo": set(),
+    "lesson": {
+        "calibration",
+        "demo",
+        "explorer",
+        "graph",
+        "numerics",
+        "pipeline",
+        "plan",
+        "report",
+        "result",
+        "runtime",
+    },
     "figures": {"__init__", "report", "plan", "graph"},
     "cli": {
         "__init__",

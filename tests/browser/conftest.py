@@ -36,6 +36,8 @@ SETTINGS = {
     "codemirror-extension/plugin": {"defaultConfig": {"codeFolding": True}},
     "completer-extension/manager": {"showDocumentationPanel": True},
 }
+# What Lab writes by itself: about files that may be missing, and when a kernel ends while the debugger asks it.
+OF_LAB = ("Failed to load resource", "Could not restore the debugger state")
 # What Notebook 7.6 throws on every page by itself, because the page lacks a part that its settings are for.
 OF_NOTEBOOK = {"Cannot read properties of undefined (reading 'schema')"}
 LOOPBACK = {"127.0.0.1", "localhost", "::1"}
@@ -200,7 +202,7 @@ class Visit:
         """Count what the page writes as an error, besides files that are asked for and are not there."""
 
         def judge(message: Any) -> None:
-            if message.type == "error" and "Failed to load resource" not in message.text:
+            if message.type == "error" and not any(part in message.text for part in OF_LAB):
                 self.errors.append(message.text)
 
         self.page.on("console", judge)

@@ -101,7 +101,7 @@ def test_the_launcher_has_a_tile(book: Book) -> None:
     if book.front.app != "lab":
         pytest.skip("Notebook has no launcher")
     book.page.evaluate("window.jupyterapp.commands.execute('launcher:create').then(() => undefined)")
-    book.page.wait_for_selector(".jp-LauncherCard[title*='Quantize the model that comes with ptq_lab']")
+    book.page.wait_for_selector(".jp-LauncherCard:has-text('PTQ quickstart')")
 
 
 def test_a_report_that_is_not_there_is_named(book: Book) -> None:

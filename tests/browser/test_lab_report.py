@@ -79,6 +79,7 @@ def report_page(tmp_path_factory: pytest.TempPathFactory) -> str:
     return result.report.to_html(folder / "report.html").as_uri()
 
 
+LABELS = "[...document.querySelectorAll('text.heatmap-label, .heatmap-label text')].map(e => getComputedStyle(e).fill)"
 FIGURES = ("Predictions", "Layers", "Error along depth", "Ranges", "Sizes")
 
 
@@ -95,6 +96,8 @@ def test_the_report_page_draws_its_figures_and_can_be_read_in_both_schemes(
     ratios = page.evaluate(CONTRASTS)
     assert len(ratios) > 200
     assert min(ratios) >= 4.5
+    ink = page.evaluate("getComputedStyle(document.querySelector('h2')).color")
+    assert set(page.evaluate(LABELS)) == {ink}  # numbers on tinted cells need the strongest contrast
     ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
     assert ground == {"light": "rgb(255, 255, 255)", "dark": "rgb(21, 23, 26)"}[scheme]
     assert visit.foreign == []

@@ -305,15 +305,14 @@ UNSUPPORTED = {
     ),
     "single layers": (WEIGHT + "[ptq_lab.layer_bits]\nconv1=4\n", []),
     "reports": (WEIGHT + "debug_info_save_path=d\n[ptq_lab]\nmindspore_csv=true\ndebug_quantiles=sampled\n", []),
-    "balanced": (WEIGHT + "[ptq_lab]\neffort=balanced\n", ["effort"]),
-    "best": (WEIGHT + "[ptq_lab]\neffort=best\n", ["effort"]),
+    "best": (WEIGHT + "[ptq_lab]\neffort=best\n[ptq_lab.weights]\ngptq=false\nblend=0.5\n", []),
     "ours": (
         WEIGHT + "[ptq_lab]\nencode=entropy\npreprocess_order=resize_first\nantialias=true\n"
         "mindspore_csv=true\nequalize=false\nbias_correction_mode=LOCAL\nquantize_ops=all\ndynamic_strategy=ACWC\n",
         [],
     ),
     "on the fly": (WEIGHT + "[weight_quant_param]\ndequant_strategy=ON_THE_FLY\n", ["dequant_strategy"]),
-    "gptq": (WEIGHT + "[weight_quant_param]\nquant_strategy=GPTQ\n", ["quant_strategy"]),
+    "gptq": (WEIGHT + "[weight_quant_param]\nquant_strategy=GPTQ\n", []),
     "float export": (WEIGHT + "[transform_quant_param]\nexport_precision_mode=FLOAT32\n", ["export_precision_mode"]),
     "a section that is not used": (WEIGHT + "[full_quant_param]\nsmooth_alpha=0.1\nper_channel=false\n", []),
     "smoothing": (

@@ -82,3 +82,10 @@ def test_inputs_and_outputs_of_the_model_keep_their_type(run: Run) -> None:
     halved, facts = store_half(load_model(proto))
     assert facts.tensors == 0
     assert run(halved, {"x": random(2, 12)})["w"].dtype == np.float32
+
+
+def test_tensors_that_are_to_be_kept_stay_float32() -> None:
+    kept, told = store_half(load_model(wide()), keep=["w"])
+    stored = {array.name: array.data_type for array in onnx.load_from_string(kept.serialize()).graph.initializer}
+    assert stored == {"b": onnx.TensorProto.FLOAT, "w": onnx.TensorProto.FLOAT}
+    assert told.tensors == 0

@@ -49,8 +49,9 @@ def test_unloading_takes_back_the_magic_and_every_formatter(shell: Any) -> None:
         "QuantPlan",
         "Demo",
         "SideBySide",
+        "Explanation",
     }
-    assert len(with_it["text/plain"] - without["text/plain"]) == 7
+    assert len(with_it["text/plain"] - without["text/plain"]) == 8
 
 
 def test_reloading_leaves_one_magic_and_the_same_formatters(shell: Any, cell: Any) -> None:

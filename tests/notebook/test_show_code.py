@@ -115,3 +115,12 @@ def test_a_file_that_holds_something_else_is_not_written_over(shell: Any, cell: 
     run("sh", "-c", command)
     assert Path("model.cfg").read_text() == "mine\n"
     assert Path("model_2.cfg").exists()
+
+
+def test_a_cell_that_explains_prints_code_that_explains(shell: Any, cell: Any, run: Any) -> None:
+    python, command = code_of(shell, cell("demo.model_path -o q.onnx -r kept --explain --show-code"))
+    causes = [cause.kind for cause in shell.user_ns["kept"].report.explanation.causes]
+    assert (
+        run(sys.executable, "-c", f"{python}\nprint([c.kind for c in kept.report.explanation.causes])") == f"{causes}\n"
+    )
+    assert "diagnosis" in run("sh", "-c", command)

@@ -8,12 +8,14 @@ from pathlib import Path
 import nbformat
 import pytest
 from nbclient import NotebookClient
+from nbconvert import HTMLExporter
 
 import ptq_lab
 
 ROOT = Path(ptq_lab.__file__).parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 PLOTLY = "application/vnd.plotly.v1+json"
+VIEW = "application/vnd.jupyter.widget-view+json"
 
 every_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
@@ -23,7 +25,11 @@ def execute(path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> nbform
     monkeypatch.setenv("IPYTHONDIR", str(folder / "ipython"))
     notebook = nbformat.read(path, as_version=4)
     NotebookClient(
-        notebook, timeout=120, kernel_name="python3", resources={"metadata": {"path": str(folder)}}
+        notebook,
+        timeout=120,
+        kernel_name="python3",
+        store_widget_state=False,
+        resources={"metadata": {"path": str(folder)}},
     ).execute()
     return notebook
 
@@ -35,7 +41,7 @@ def bundles_of(notebook: nbformat.NotebookNode) -> list[dict]:
 
 
 def test_the_ladder_has_its_first_rung() -> None:
-    assert [path.name for path in NOTEBOOKS][:1] == ["01_quickstart.ipynb"]
+    assert [path.name for path in NOTEBOOKS][:2] == ["00_what_is_quantization.ipynb", "01_quickstart.ipynb"]
 
 
 @every_notebook
@@ -58,7 +64,8 @@ def test_a_notebook_runs_and_its_results_survive_without_scripts_and_widgets(
     assert all("text/html" in bundle for bundle in bundles if PLOTLY in bundle)
     assert not any("<script" in bundle.get("text/html", "") for bundle in bundles)
     assert "widgets" not in notebook.metadata
-    assert not any("widget-view" in kind for bundle in bundles for kind in bundle)
+    for place, bundle in enumerate(bundles):  # a live part is followed by what stays of it without a kernel
+        assert VIEW not in bundle or "ptq-stays" in bundles[place + 1]["text/html"]
     assert len(nbformat.writes(notebook).encode()) < 400_000
 
 
@@ -84,6 +91,40 @@ def test_weight_quantization_compares_widths_shows_a_plan_and_prints_code(
     assert len(rows) == 5
     assert all(float(fine) < float(shared) for fine, shared in rows)
     assert (tmp_path / "digits_4_bits.onnx").exists()
+
+
+@pytest.mark.notebook
+def test_the_lesson_asks_before_it_shows_and_its_words_agree_with_what_it_measures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    notebook = execute(ROOT / "notebooks" / "00_what_is_quantization.ipynb", tmp_path, monkeypatch)
+    said = "".join(output.text for cell in notebook.cells for output in cell.get("outputs", []) if "text" in output)
+    questions = [cell for cell in notebook.cells if "**Question.**" in cell.source]
+    answers = [cell for cell in notebook.cells if "<details>" in cell.source]
+    guesses = [cell for cell in notebook.cells if cell.source.startswith("guess = None")]
+    assert len(questions) == len(answers) == len(guesses) == said.count("measured: ") == 8
+    assert sum(VIEW in bundle for bundle in bundles_of(notebook)) == 7
+
+    off = dict(re.findall(r"(0\.7|2\.9) is off by ([+-][0-9.]+)", said))
+    assert abs(float(off["2.9"])) > float(re.findall(r"half a step is ([0-9.]+)", said)[0]) > abs(float(off["0.7"]))
+    assert all(
+        float(place) < 60 for place in re.findall(r"^[42] bits: .* best threshold .* at (\d+)%", said, re.MULTILINE)
+    )
+    assert all(5.8 < float(slope) < 6.2 for slope in re.findall(r"([0-9.]+) dB per bit[,\n]", said))
+    assert float(re.findall(r"measured: ([0-9.]+) times", said)[0]) > 3
+    scores = dict(re.findall(r"calibrated on digits (as they are|too faint) +top-1 ([0-9.]+)", said))
+    assert float(scores["as they are"]) > 0.98 > 0.7 > float(scores["too faint"])
+    assert re.search(r"first drop of more than one point at [23] bits", said)
+
+
+@pytest.mark.notebook
+def test_the_lesson_can_be_read_as_a_page_without_scripts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    notebook = execute(ROOT / "notebooks" / "00_what_is_quantization.ipynb", tmp_path, monkeypatch)
+    page, _ = HTMLExporter(template_name="basic").from_notebook_node(notebook)
+    for words in ("<summary>Answer</summary>", "scale 0.4286", "best threshold", "bits per weight", "against the true"):
+        assert words in page
+    assert page.count("data:image/png;base64,") >= 5
+    assert "widget-view" not in page
 
 
 @pytest.mark.notebook

@@ -32,8 +32,6 @@ class LabOptions(OptionGroup):
             what="How much time is spent on accuracy; unset means balanced with samples, fast without.",
             when="best for the version you ship, fast while you try things out.",
             source=OURS,
-            implemented=("fast",),
-            implemented_for=("FULL_QUANT", "DYNAMIC_QUANT"),
             example="fast",
         ),
     ] = None
@@ -112,7 +110,8 @@ class LabOptions(OptionGroup):
             what="Whether ranges of neighbouring layers are balanced when a layer has one scale.",
             when="Switch it off to see what it brings.",
             source=OURS,
-            ignored="quant_type is not FULL_QUANT, or [full_quant_param] per_channel is true",
+            ignored="a weight has one scale per channel, quant_type is DYNAMIC_QUANT, or weights are quantized with "
+            "effort=fast or without samples",
         ),
     ] = True
     bias_correction_mode: Annotated[

@@ -41,7 +41,6 @@ class WeightOptions(OptionGroup):
             "or GPTQ's rounding that lets later weights make up for earlier ones.",
             when="GPTQ at 4 bits and below, when there are samples.",
             source=ORIGINAL,
-            implemented=("MAX_MIN",),
         ),
     ] = "MAX_MIN"
     per_channel: Annotated[

@@ -62,12 +62,29 @@ function follow(model, traits, draw) {
   return () => traits.forEach((trait) => model.off(`change:${trait}`, draw));
 }
 
-/** Hide what stands below a live part for pages without a kernel. */
+/** Copy what a text area holds; where the browser forbids that, select it. Returns what to tell the reader. */
+async function copyText(area) {
+  try {
+    await navigator.clipboard.writeText(area.value);
+    return "copied";
+  } catch {
+    area.focus();
+    area.select();
+    return "selected: press Ctrl+C";
+  }
+}
+
+/** Hide what stands below a live part for pages without a kernel; returns what shows it again. */
 function hideWhatStays(element) {
+  let area = null;
   const hide = () => {
-    const area = element.closest(".jp-OutputArea, .jp-OutputArea-output, .output_area")?.closest(".jp-OutputArea, .output");
-    for (const stays of area?.querySelectorAll(".ptq-stays") ?? []) stays.hidden = true;
+    area = element.closest(".jp-OutputArea-output, .output_area")?.closest(".jp-OutputArea, .output") ?? area;
+    area?.classList.add("ptq-alive"); // the styles hide what is inside, also what is drawn later
   };
-  requestAnimationFrame(hide);
-  setTimeout(hide, 400); // the outputs below are drawn after this one
+  requestAnimationFrame(hide); // the element is not on the page yet
+  const later = setTimeout(hide, 400);
+  return () => {
+    clearTimeout(later);
+    area?.classList.remove("ptq-alive");
+  };
 }
