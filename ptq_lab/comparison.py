@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -100,7 +101,7 @@ def compare(
     clock, told = Clock(), progress or silent
     check_values(False, input_data_format)
     with clock("load"):
-        first, second = load_model(a), load_model(b)
+        first, second = _told_apart(load_model(a), load_model(b))
         aligned = align_ports(first, second)
         settings, notes = _settings(config, first, second)
         reading = reading_of(settings, parse_input_shape(input_shape), input_data_format)
@@ -168,6 +169,13 @@ def _depth(
         else:
             return errors, notes
     return Table(ErrorRow), notes
+
+
+def _told_apart(first: Model, second: Model) -> tuple[Model, Model]:
+    """Call models by their whole paths if their files have the same name."""
+    if first.label != second.label or first.path == second.path:
+        return first, second
+    return replace(first, label=str(first.path or first.label)), replace(second, label=str(second.path or second.label))
 
 
 def _fusion(model: Model, label: str, data: Samples, sessions: Sessions) -> list[str]:

@@ -11,7 +11,7 @@ from ptq_lab.flags import Flags
 from ptq_lab.graph import Model, Rules, Targets, apply_plan, find_targets, raise_opset, required_opset, store_half
 from ptq_lab.graph.lookups import LOOKUPS
 from ptq_lab.manifest import metadata
-from ptq_lab.mixed_bits import MixedBits, budget_of, choices_of
+from ptq_lab.mixed_bits import Chosen, MixedBits, budget_of, choices_of
 from ptq_lab.pins import pinned_bits
 from ptq_lab.plan import QuantPlan, make_plan, round_weights
 from ptq_lab.progress import Progress, silent
@@ -96,8 +96,9 @@ def quantize_weights(
     prepared, notes = made.model, (*notes, *made.notes)
     if prepared is not original:
         decided, pins, _ = pinned_plan(prepared, config)
+    chosen: Chosen | None = None
+    write = partial(_write, prepared, config, half=flags.fp16)
     if config.common.bit_num == 0 and decided.entries:
-        write = partial(_write, prepared, config, half=flags.fp16)
         search = MixedBits(
             original=prepared,
             plan=decided,
@@ -109,13 +110,15 @@ def quantize_weights(
             weigh=lambda plan: file_bytes(write(plan), config),
             progress=progress,
         )
-        plan, how = search.choose()
-        notes += how
+        chosen = search.choose()
+        plan, notes = chosen.plan, (*notes, *chosen.notes)
     else:
         plan = round_weights(decided, prepared.weight, progress=progress)
         if flags.executor is not None:
             notes += ("the executor was not used: rounding weights does not split into tasks",)
     climbed = climb(plan, prepared, samples, rungs, providers=config.lab.providers, progress=progress)
+    if chosen is not None:
+        climbed = chosen.within_drop(climbed, plan, write, flags.metric)
     plan, notes = climbed.plan, (*notes, *climbed.notes)
     plan = count_codes(plan) if config.lab.encode == "entropy" else plan
     raised = raise_opset(prepared, required_opset(plan))
@@ -126,8 +129,15 @@ def quantize_weights(
     if flags.fp16:
         quantized, halved = store_half(quantized)
         notes += (str(halved),)
+    stopped = [each.interrupted for each in (chosen, climbed) if each is not None and each.interrupted]
     return Quantized(
-        plan=plan, model=quantized, prepared=prepared, notes=notes, fitted=bool(climbed.layers), rounding=climbed.layers
+        plan=plan,
+        model=quantized,
+        prepared=prepared,
+        notes=notes,
+        fitted=bool(climbed.layers),
+        rounding=climbed.layers,
+        interrupted="; ".join(stopped),
     )
 
 

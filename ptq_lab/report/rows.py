@@ -74,6 +74,8 @@ class OutputRow:
         Signal power over error power, both summed over all inputs, in dB.
     max_abs_error : float
         Largest absolute difference of any element.
+    is_lost : bool
+        Whether the quantized model gives nothing but NaN there.
     """
 
     output: str
@@ -81,6 +83,7 @@ class OutputRow:
     cosine_min: float
     sqnr_db: float
     max_abs_error: float
+    is_lost: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

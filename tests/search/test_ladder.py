@@ -20,6 +20,7 @@ from ptq_lab.errors import SampleError
 from ptq_lab.graph import Model, Rules, apply_plan, find_targets, load_model
 from ptq_lab.plan import QuantPlan, make_plan, round_weights
 from ptq_lab.progress import Step
+from ptq_lab.report.text import render_text
 from ptq_lab.search.judging import output_error, outputs_of
 from ptq_lab.search.ladder import improve_weights
 from ptq_lab.search.layer_rounding import Recipe
@@ -340,3 +341,20 @@ def test_a_demo_at_three_bits_answers_as_the_float_model_does_at_the_best_effort
         cosines.append(ptq_lab.quantize(card.model_path, config, samples=card.calib_path).report.summary.cosine_mean)
     assert cosines == sorted(cosines)
     assert 1 - cosines[2] < 0.25 * (1 - cosines[0])
+
+
+def test_an_interrupted_rung_is_said_and_not_called_useless(tmp_path: Path) -> None:
+    digits = demo.load("digits_cnn")
+    config = {"common_quant_param": {"quant_type": "WEIGHT_QUANT", "bit_num": 3}, "ptq_lab": {"effort": "best"}}
+    seen: list[str] = []
+
+    def stop(step: Step) -> None:
+        seen.append(step.stage)
+        if step.stage == "round" and seen.count("round") == 20:  # in the second rung
+            raise KeyboardInterrupt
+
+    result = ptq_lab.quantize(digits.model_path, config, tmp_path / "q.onnx", samples=digits.calib_path, progress=stop)
+    summary = result.report.summary
+    assert summary.interrupted.startswith("best was stopped after ")
+    assert "did not help" not in " ".join(summary.notes)
+    assert "best so far" in render_text(result.report).splitlines()[3]
