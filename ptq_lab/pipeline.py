@@ -232,7 +232,8 @@ def _compared(
     providers = sessions.providers
     measured = measure(original, draft, shown, metric, sessions=sessions, providers=providers, progress=progress)
     if done.fitted:
-        return replace(measured, compared_on=f"{shown.origin} (used for calibration too)")
+        role = "they chose among the steps" if done.rounding else "used for calibration too"
+        return replace(measured, compared_on=f"{shown.origin} ({role})")
     return measured
 
 

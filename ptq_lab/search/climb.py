@@ -112,7 +112,7 @@ def _verdict(errors: Mapping[str, float], best: str, count: int, *, stopped: boo
     told = ", ".join(f"{name} {error:.3g}" for name, error in errors.items())
     last = list(errors)[-1]
     dropped = "" if best == last or stopped else f"; {last} was dropped, because it did not help"
-    return f"weights by {best}: 1 - cosine of the output on {count} samples that no step has seen: {told}{dropped}"
+    return f"weights by {best}: 1 - cosine of the output on {count} samples that shaped no weight: {told}{dropped}"
 
 
 def _about(samples: Samples, found: Improved) -> tuple[str, ...]:

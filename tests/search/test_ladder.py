@@ -273,7 +273,7 @@ def test_the_summary_says_what_each_rung_lost_on_samples_that_no_step_has_seen(t
     found = quantize(tmp_path, count=40, effort={"effort": "best"})
     notes = [note for note in found.report.summary.notes if note.startswith("weights by best")]
     assert len(notes) == 1
-    assert "on 5 samples that no step has seen" in notes[0]
+    assert "on 5 samples that shaped no weight" in notes[0]
     errors = [float(part.split()[1]) for part in notes[0].split(": ")[-1].split(", ")]
     assert errors == sorted(errors, reverse=True)
     assert len(errors) == 3
