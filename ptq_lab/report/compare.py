@@ -137,8 +137,8 @@ class _Agreement:
     def add(self, before: NDArray[Any], after: NDArray[Any]) -> None:
         self.count += 1
         x, y = before.astype(np.float64).ravel(), after.astype(np.float64).ravel()
-        self.undefined &= bool(np.isnan(x).all())
-        self.lost &= bool(np.isnan(y).all())
+        self.undefined &= bool(x.size and np.isnan(x).all())
+        self.lost &= bool(y.size and np.isnan(y).all())
         if before.shape == after.shape:
             finite = np.isfinite(x) & np.isfinite(y)
             if np.array_equal(x[~finite], y[~finite], equal_nan=True):  # e.g. the minus infinity of a mask
