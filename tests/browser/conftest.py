@@ -36,7 +36,7 @@ SETTINGS = {
     "codemirror-extension/plugin": {"defaultConfig": {"codeFolding": True}},
     "completer-extension/manager": {"showDocumentationPanel": True},
 }
-# What Lab writes by itself: about files that may be missing, and when a kernel ends while the debugger asks it.
+# What the front ends write and throw by themselves, for pages or kernels that lack a part they look for.
 OF_FRONTS = (
     "Failed to load resource",
     "Could not restore the debugger state",
