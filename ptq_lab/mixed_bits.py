@@ -73,11 +73,21 @@ class Budget:
         return min(self.error, self.drop) < math.inf
 
 
-def budget_of(config: QuantConfig, original: Model, plan: QuantPlan) -> Budget | None:
+def limits_output(config: QuantConfig) -> bool:
+    """Tell whether widths follow from the output, by a budget or ``auto_tune``, instead of from ``init_scale``."""
+    given = config.budget
+    sizes = (given.target_size_mb, given.compression_ratio, given.average_bits)
+    losses = (given.min_cosine, given.max_metric_drop)
+    return config.mixed_bit.auto_tune or any(limit is not None for limit in (*sizes, *losses))
+
+
+def budget_of(config: QuantConfig, original: Model) -> Budget | None:
     """Return what a configuration allows, or ``None`` if it names no limit but the error of each weight.
 
     ``auto_tune`` is a limit of its own, and gives way to any that is named.
     """
+    if not limits_output(config):
+        return None
     given = config.budget
     sizes = [1e6 * given.target_size_mb] if given.target_size_mb is not None else []
     sizes += [original.size / given.compression_ratio] if given.compression_ratio is not None else []
@@ -88,9 +98,8 @@ def budget_of(config: QuantConfig, original: Model, plan: QuantPlan) -> Budget |
         drop=given.max_metric_drop if given.max_metric_drop is not None else math.inf,
         seconds=given.time_limit_s if given.time_limit_s is not None else math.inf,
     )
-    if budget.bounds_size or budget.bounds_loss:
-        return budget
-    return replace(budget, error=1.0 - AUTO_TUNE_COSINE) if config.mixed_bit.auto_tune else None
+    named = budget.bounds_size or budget.bounds_loss
+    return budget if named else replace(budget, error=1.0 - AUTO_TUNE_COSINE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,17 +134,9 @@ class Chosen:
         return replace(climbed, plan=plain, layers=(), notes=(note,))
 
 
-def limits_output(config: QuantConfig) -> bool:
-    """Tell whether widths follow from the output, by a budget or ``auto_tune``, instead of from ``init_scale``."""
-    given = config.budget
-    sizes = (given.target_size_mb, given.compression_ratio, given.average_bits)
-    losses = (given.min_cosine, given.max_metric_drop)
-    return config.mixed_bit.auto_tune or any(limit is not None for limit in (*sizes, *losses))
-
-
 def choices_of(config: QuantConfig, plan: QuantPlan, read: Read, pins: Mapping[str, int]) -> Choices:
     """Return what can be chosen: widths where codes are packed, steps where an entropy coder stores them."""
-    if config.lab.encode == "entropy":
+    if config.lab.coded:
         return CodedSteps(plan=plan, read=read, pins=pins)
     return PackedWidths(plan=plan, read=read, allowed=config.budget.bits, pins=pins)
 
@@ -185,7 +186,7 @@ class MixedBits:
         ConfigError
             If no allocation keeps within the budget; the message says what can be reached.
         """
-        budget = budget_of(self.config, self.original, self.plan)
+        budget = budget_of(self.config, self.original)
         return self._by_rule() if budget is None else self._by_sensitivity(budget)
 
     def _by_rule(self) -> Chosen:
@@ -230,7 +231,7 @@ class MixedBits:
             providers=self.config.lab.providers,
             executor=self.flags.executor,
             deadline=deadline,
-            single_step=self.config.lab.encode == "entropy",
+            single_step=self.config.lab.coded,
             progress=self.progress,
         )
         notes, interrupted, total = [], "", len(sensitivity.tensors)
@@ -334,7 +335,7 @@ class MixedBits:
 
     def _too_small(self, tables: Tables, key: str, reach: str) -> ConfigError:
         widths = ",".join(map(str, self.config.budget.bits))
-        given = "with encode=entropy" if self.config.lab.encode == "entropy" else f"with bits={widths}"
+        given = "with encode=entropy" if self.config.lab.coded else f"with bits={widths}"
         message = f"no allocation is so small; {given} it takes {reach}"
         return _refusal(key, message, "allow fewer bits, or a larger file")
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from concurrent.futures import Executor
-from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -142,10 +141,10 @@ def quantize(
                 look_at_performance(original, form, options, flags, data, sessions) if done.runs_here else None
             )
             products = _look_at_products(done, data)
-        with clock("explain") if explain else nullcontext():
-            found = (
-                _explained(done, draft, options, data, metric, integers=integers, progress=told) if explain else None
-            )
+        found = None
+        if explain:
+            with clock("explain"):
+                found = _explained(done, draft, options, data, metric, integers=integers, progress=told)
         with clock("debug"):
             tables = folder.write_tables(original, draft, done, data, progress=told) if folder is not None else None
             notes += [tables.note] if tables is not None else []
@@ -174,7 +173,7 @@ def quantize(
         "executor": executor,
     }
     run = Run(original, done.prepared, data, samples, evaluate, flags_given, metric.samples if metric else None)
-    return QuantResult(options, done.plan, published(place, shipped, options), report, record, place, run)
+    return QuantResult(options, done.plan, published(place, shipped), report, record, place, run)
 
 
 def preview(model: Source, config: Config | None = None) -> QuantPlan:

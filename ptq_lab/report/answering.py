@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 
 from ptq_lab.calibration import Samples
 from ptq_lab.numerics import cosine
+from ptq_lab.numerics.classes import best_class
 from ptq_lab.progress import Progress, Step, silent
+from ptq_lab.report.predictions import scores_of_classes
 from ptq_lab.runtime import Feeds, run_session
 
 Picture = Callable[[Feeds], bytes]
@@ -96,12 +98,10 @@ def _likeness(wanted: NDArray[Any], got: NDArray[Any]) -> float:
 
 
 def _class_of(outputs: Feeds) -> int | None:
-    """Return the class of one sample: of the first output, if that is a row of scores."""
-    scores = np.asarray(next(iter(outputs.values())))
-    classes = max(scores.shape, default=0)
-    if classes < 2 or scores.size != classes or scores.dtype.kind not in "fiu":
-        return None
-    return int(np.argmax(scores))
+    """Return the class of one sample, if the first output looks like scores of classes."""
+    name, values = next(iter(outputs.items()))
+    scores = scores_of_classes(name, values)
+    return None if scores is None else best_class(scores)
 
 
 def _is_numeric(value: object) -> bool:

@@ -182,7 +182,7 @@ ROOMS: dict[str, set[str]] = {
     "container": {"__init__", "graph", "numerics", "output", "plan", "runtime"},
     "calibration": {"graph", "numerics", "runtime"},
     "evaluation": {"calibration", "graph", "top1"},
-    "top1": {"calibration"},
+    "top1": {"calibration", "numerics"},
     "report": {
         "numerics",
         "graph",
@@ -242,7 +242,7 @@ ROOMS: dict[str, set[str]] = {
         "result",
         "runtime",
     },
-    "figures": {"__init__", "report", "plan", "graph"},
+    "figures": {"__init__", "numerics", "report", "plan", "graph"},
     "cli": {
         "__init__",
         "checking",
