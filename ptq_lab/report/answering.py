@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ptq_lab.calibration import Samples
 from ptq_lab.numerics import cosine
-from ptq_lab.numerics.classes import best_class
+from ptq_lab.numerics.classes import best_class, class_scores
 from ptq_lab.progress import Progress, Step, silent
 from ptq_lab.report.predictions import scores_of_classes
 from ptq_lab.runtime import Feeds, run_session
@@ -46,6 +46,7 @@ def answer_samples(
     *,
     limit: int,
     picture: Picture | None = None,
+    labelled: bool = False,
     progress: Progress = silent,
 ) -> Answers:
     """Run a float model and quantized ones on the same samples.
@@ -61,6 +62,8 @@ def answer_samples(
         How many of them at most.
     picture : callable, optional
         Draws a sample whose answers differ; without it none is drawn and no answer is kept.
+    labelled : bool
+        The samples have classes, so a row of numbers is one of scores, whatever it is called.
     progress : Progress
         Told once per sample.
     """
@@ -72,13 +75,13 @@ def answer_samples(
         for which, outputs in enumerate(got):
             found.errors[which] += _error(wanted, outputs) / count
         if picture is not None:
-            _note_classes(found, index, [wanted, *got], feeds, picture)
+            classes = [_class_of(outputs, labelled=labelled) for outputs in (wanted, *got)]
+            _note_classes(found, index, classes, feeds, picture)
         progress(Step("compare runs", index + 1, count))
     return found
 
 
-def _note_classes(found: Answers, index: int, outputs: Sequence[Feeds], feeds: Feeds, picture: Picture) -> None:
-    classes = [_class_of(output) for output in outputs]
+def _note_classes(found: Answers, index: int, classes: Sequence[int | None], feeds: Feeds, picture: Picture) -> None:
     if any(each is None for each in classes):
         return
     answers = tuple(each for each in classes if each is not None)
@@ -97,10 +100,10 @@ def _likeness(wanted: NDArray[Any], got: NDArray[Any]) -> float:
     return min(1.0, cosine(wanted, got)) if wanted.shape == got.shape else 0.0
 
 
-def _class_of(outputs: Feeds) -> int | None:
-    """Return the class of one sample, if the first output looks like scores of classes."""
+def _class_of(outputs: Feeds, *, labelled: bool) -> int | None:
+    """Return the class of one sample, if the first output holds scores of classes."""
     name, values = next(iter(outputs.items()))
-    scores = scores_of_classes(name, values)
+    scores = class_scores(values) if labelled else scores_of_classes(name, values)
     return None if scores is None else best_class(scores)
 
 
