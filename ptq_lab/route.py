@@ -33,6 +33,8 @@ class Quantized:
         Whether the samples shaped the model, so that a comparison on them flatters it.
     runs_here : bool
         Whether the model is meant for onnxruntime, so that its kernels and its speed say something.
+    interrupted : str
+        How far a search came that the user stopped, so that this is the best so far; empty if none was stopped.
     rounding : tuple of LayerSteps
         What was done to each layer's weight beyond rounding it, with the error before and after.
     device : mapping
@@ -46,6 +48,7 @@ class Quantized:
     statistics: Mapping[str, TensorStatistics] = field(default_factory=dict)
     fitted: bool = False
     runs_here: bool = True
+    interrupted: str = ""
     rounding: tuple[LayerSteps, ...] = ()
     device: Mapping[str, Any] = field(default_factory=dict)
 

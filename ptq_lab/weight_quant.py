@@ -11,7 +11,7 @@ from ptq_lab.flags import Flags
 from ptq_lab.graph import Model, Rules, Targets, apply_plan, find_targets, raise_opset, required_opset, store_half
 from ptq_lab.graph.lookups import LOOKUPS
 from ptq_lab.manifest import metadata
-from ptq_lab.mixed_bits import MixedBits, budget_of, choices_of
+from ptq_lab.mixed_bits import Chosen, MixedBits, choices_of, limits_output
 from ptq_lab.pins import pinned_bits
 from ptq_lab.plan import QuantPlan, make_plan, round_weights
 from ptq_lab.progress import Progress, silent
@@ -23,15 +23,6 @@ from ptq_lab.search.coded import count_codes
 from ptq_lab.weight_effort import prepare, rungs_of
 
 MIXED_START = 8  # bits that weights have before each gets its own width
-
-
-def decide_weights(original: Model, config: QuantConfig) -> tuple[QuantPlan, tuple[str, ...]]:
-    """Return what will happen to each weight, and what is to be said about the choice; reads no weight.
-
-    With mixed bits the widths are still open; only those that are pinned hold.
-    """
-    plan, _, problems = pinned_plan(original, config)
-    return plan, tuple(map(str, problems))
 
 
 def name_problems(original: Model, config: QuantConfig) -> tuple[Problem, ...]:
@@ -50,7 +41,7 @@ def preview_weights(original: Model, config: QuantConfig) -> QuantPlan:
     plan, pins, _ = pinned_plan(original, config)
     if config.common.bit_num != 0:
         return plan
-    if budget_of(config, original, plan) is not None:
+    if limits_output(config):
         message = "0 with a budget or auto_tune: widths follow from runs of the model, so only quantizing shows them"
         raise ConfigError([Problem(section="common_quant_param", key="bit_num", message=message)])
     choices = choices_of(config, plan, original.weight, pins)
@@ -96,8 +87,9 @@ def quantize_weights(
     prepared, notes = made.model, (*notes, *made.notes)
     if prepared is not original:
         decided, pins, _ = pinned_plan(prepared, config)
+    chosen: Chosen | None = None
+    write = partial(_write, prepared, config, half=flags.fp16)
     if config.common.bit_num == 0 and decided.entries:
-        write = partial(_write, prepared, config, half=flags.fp16)
         search = MixedBits(
             original=prepared,
             plan=decided,
@@ -109,15 +101,17 @@ def quantize_weights(
             weigh=lambda plan: file_bytes(write(plan), config),
             progress=progress,
         )
-        plan, how = search.choose()
-        notes += how
+        chosen = search.choose()
+        plan, notes = chosen.plan, (*notes, *chosen.notes)
     else:
         plan = round_weights(decided, prepared.weight, progress=progress)
         if flags.executor is not None:
             notes += ("the executor was not used: rounding weights does not split into tasks",)
     climbed = climb(plan, prepared, samples, rungs, providers=config.lab.providers, progress=progress)
+    if chosen is not None:
+        climbed = chosen.within_drop(climbed, plan, write, flags.metric)
     plan, notes = climbed.plan, (*notes, *climbed.notes)
-    plan = count_codes(plan) if config.lab.encode == "entropy" else plan
+    plan = count_codes(plan) if config.lab.coded else plan
     raised = raise_opset(prepared, required_opset(plan))
     if raised is not prepared:
         require_same(original, raised, next(iter(samples)))
@@ -126,8 +120,15 @@ def quantize_weights(
     if flags.fp16:
         quantized, halved = store_half(quantized)
         notes += (str(halved),)
+    stopped = [each.interrupted for each in (chosen, climbed) if each is not None and each.interrupted]
     return Quantized(
-        plan=plan, model=quantized, prepared=prepared, notes=notes, fitted=bool(climbed.layers), rounding=climbed.layers
+        plan=plan,
+        model=quantized,
+        prepared=prepared,
+        notes=notes,
+        fitted=bool(climbed.layers),
+        rounding=climbed.layers,
+        interrupted="; ".join(stopped),
     )
 
 
