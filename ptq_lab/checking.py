@@ -20,10 +20,10 @@ def check(config: str | Path, model: Any = None) -> tuple[Problem, ...]:
 
     Examples
     --------
-    >>> text = "[common_quant_param]\nquant_type=WEIGHT_QUANT\n[weight_quant_param]\ndequant_strategy=ON_THE_FLY\n"
+    >>> text = "[common_quant_param]\nquant_type=WEIGHT_QUANT\n[transform_quant_param]\nexport_precision_mode=FLOAT32\n"
     >>> for problem in check(text):
     ...     print(problem)
-    line 4: [weight_quant_param] dequant_strategy: ON_THE_FLY is not implemented yet; leave it out
+    line 4: [transform_quant_param] export_precision_mode: FLOAT32 is not implemented yet; so far: QUANT
     """
     problems = check_config(config)
     if any(problem.level == "error" for problem in problems):

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from ptq_lab.entries import NATIVE, ActivationPlan, Coding, DynamicPlan, TensorPlan
 from ptq_lab.errors import ModelError, PlanError
 from ptq_lab.graph import DynamicLayer, Placement, Rules, Skip, Targets, match_nodes
-from ptq_lab.numerics import quantize_step, quantize_symmetric, quantize_weight
+from ptq_lab.numerics import quantize_blocks, quantize_step, quantize_symmetric, quantize_weight
 from ptq_lab.progress import Progress, Step, silent
 
 _log = logging.getLogger(__name__)
@@ -254,6 +254,8 @@ def _round(entry: TensorPlan, values: NDArray[np.float32]) -> TensorPlan:
     try:
         if entry.coding is not None and entry.coding.step is not None:
             weight = quantize_step(values, entry.coding.step)
+        elif entry.block_length:
+            weight = quantize_blocks(values, bits=entry.bits, axis=entry.channel_axis, block=entry.block_length)
         elif entry.symmetric:
             weight = quantize_symmetric(values, bits=entry.bits, axis=entry.axis)
         else:

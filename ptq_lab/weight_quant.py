@@ -12,6 +12,7 @@ from ptq_lab.graph import Model, Rules, Targets, apply_plan, find_targets, raise
 from ptq_lab.graph.lookups import LOOKUPS
 from ptq_lab.manifest import metadata
 from ptq_lab.mixed_bits import Chosen, MixedBits, choices_of, limits_output
+from ptq_lab.on_the_fly import about_run_time, divide_weights
 from ptq_lab.pins import pinned_bits
 from ptq_lab.plan import QuantPlan, make_plan, round_weights
 from ptq_lab.progress import Progress, silent
@@ -40,7 +41,7 @@ def preview_weights(original: Model, config: QuantConfig) -> QuantPlan:
     """
     plan, pins, _ = pinned_plan(original, config)
     if config.common.bit_num != 0:
-        return plan
+        return divide_weights(plan, original, config)
     if limits_output(config):
         message = "0 with a budget or auto_tune: widths follow from runs of the model, so only quantizing shows them"
         raise ConfigError([Problem(section="common_quant_param", key="bit_num", message=message)])
@@ -87,6 +88,8 @@ def quantize_weights(
     prepared, notes = made.model, (*notes, *made.notes)
     if prepared is not original:
         decided, pins, _ = pinned_plan(prepared, config)
+    decided = divide_weights(decided, prepared, config)
+    notes += about_run_time(decided, prepared)
     chosen: Chosen | None = None
     write = partial(_write, prepared, config, half=flags.fp16)
     if config.common.bit_num == 0 and decided.entries:

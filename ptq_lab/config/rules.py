@@ -13,6 +13,7 @@ from ptq_lab.config.ascend import input_shapes, mismatch
 from ptq_lab.config.finding import Finding, Key, Rule, located
 from ptq_lab.config.options import GROUPS, QuantConfig, needs_met
 from ptq_lab.config.row import TYPE, Condition, Row, given, is_, is_not, set_, unset
+from ptq_lab.config.rules_blocks import BLOCK_RULES
 from ptq_lab.config.rules_samples import SAMPLE_RULES
 from ptq_lab.errors import Level, Problem
 
@@ -245,6 +246,7 @@ RULES: tuple[Row | Rule, ...] = (
         message="{output_type!r} is not one of " + ", ".join(_OUTPUT_TYPES),
         when=(set_(_OUTPUT), is_not(_OUTPUT, *_OUTPUT_TYPES)),
     ),
+    *BLOCK_RULES,
     *SAMPLE_RULES,
     Rule(reads=(TYPE,), check=_other_tools),
 )

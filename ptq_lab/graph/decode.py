@@ -17,6 +17,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from ptq_lab.graph.block_shapes import Blocks
 from ptq_lab.graph.lookups import rank_of_lookup
 from ptq_lab.numerics import QuantizedWeight, pack_lanes, split_width
 from ptq_lab.numerics.affine import along_axis
@@ -39,16 +40,27 @@ class GraphWriter:
         self.before: ir.Node | None = None
 
     def node(
-        self, op_type: str, inputs: Sequence[ir.Value | None], attributes: dict[str, Any] | None = None
+        self,
+        op_type: str,
+        inputs: Sequence[ir.Value | None],
+        attributes: dict[str, Any] | None = None,
+        *,
+        domain: str = "",
     ) -> ir.Value:
         """Add a node of one output and return that output."""
-        return self.nodes(op_type, inputs, attributes, outputs=1)[0]
+        return self.nodes(op_type, inputs, attributes, outputs=1, domain=domain)[0]
 
     def nodes(
-        self, op_type: str, inputs: Sequence[ir.Value | None], attributes: dict[str, Any] | None = None, *, outputs: int
+        self,
+        op_type: str,
+        inputs: Sequence[ir.Value | None],
+        attributes: dict[str, Any] | None = None,
+        *,
+        outputs: int,
+        domain: str = "",
     ) -> tuple[ir.Value, ...]:
         """Add a node of several outputs and return them."""
-        node = ir.node(op_type, inputs, attributes or {}, num_outputs=outputs, name=self._fresh())
+        node = ir.node(op_type, inputs, attributes or {}, domain=domain, num_outputs=outputs, name=self._fresh())
         for index, output in enumerate(node.outputs):
             output.name = node.name if index == 0 else self._fresh()
         if self.before is None:
@@ -90,6 +102,8 @@ class StoredWeight:
 
     def __init__(self, writer: GraphWriter, name: str, weight: QuantizedWeight, *, by_row: bool) -> None:
         self._writer = writer
+        self._blocks = Blocks(weight) if weight.block else None
+        weight = weight if self._blocks is None else self._blocks.stored
         self._shape = weight.codes.shape
         self._bits = weight.bits
         self._per_row = by_row and weight.axis == 0
@@ -111,7 +125,8 @@ class StoredWeight:
     def decode(self) -> ir.Value:
         """Return the whole weight as float32."""
         values = self._unpack(self._codes, [self._rows], self._shape) if self._packed else self._codes[0]
-        return self._scaled(self._cast(values), self._scale, self._offset)
+        decoded = self._scaled(self._cast(values), self._scale, self._offset)
+        return decoded if self._blocks is None else self._blocks.join(self._writer, decoded)
 
     def decode_rows(self, lookup: ir.Node) -> ir.Value:
         """Return the rows that a node looks up, as float32."""
@@ -137,6 +152,8 @@ class StoredWeight:
         return stored
 
     def _store_numbers(self, name: str, numbers: NDArray[np.float32], axis: int | None) -> ir.Value:
+        if self._blocks is not None:
+            return self._writer.weight(name, ir.tensor(numbers))
         return self._writer.weight(name, ir.tensor(along_axis(numbers, len(self._shape), axis)))
 
     def _look_up(self, table: ir.Value, lookup: ir.Node) -> ir.Value:

@@ -1,11 +1,118 @@
-"""Codes in blocks along a product's inner axis, in the byte order of onnxruntime's ``MatMulNBits``."""
+"""Blocks of a channel with a scale each: how many codes they take in, how they are chosen, and how they are packed.
+
+A block is a run of the weights that one output channel multiplies its inputs with. The inputs are counted in the
+order in which the weight holds them, so that a block of a convolution may take in several taps of its kernel.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ptq_lab.numerics.rounding import fit_range
+from ptq_lab.numerics.weights import QuantizedWeight
+
+Float32 = NDArray[np.float32]
+
 BLOCKED_WIDTHS = (2, 4, 8)  # widths that fill a byte without a rest
+_CHUNK = 1 << 20  # weights treated at a time
+
+
+def equal_blocks(length: int, most: int) -> int:
+    """Return how long blocks are that are as equal as can be and hold at most so many weights each.
+
+    Examples
+    --------
+    >>> [equal_blocks(length, 32) for length in (64, 48, 33, 9)]
+    [32, 24, 17, 9]
+    """
+    return -(-length // -(-length // most))
+
+
+def channel_rows(array: NDArray[np.generic], axis: int) -> NDArray[np.generic]:
+    """Arrange a weight as (channels, inputs); a view where the channels come first or last.
+
+    Examples
+    --------
+    >>> channel_rows(np.arange(6).reshape(3, 2), 1).tolist()
+    [[0, 2, 4], [1, 3, 5]]
+    """
+    front = np.moveaxis(array, axis, 0)
+    return front.reshape(len(front), -1) if axis == 0 or array.ndim > 2 else front
+
+
+def quantize_blocks(values: Float32, *, bits: int, axis: int, block: int, search: bool = False) -> QuantizedWeight:
+    """Quantize a weight with one scale per block of each channel, and zero as a code.
+
+    Parameters
+    ----------
+    values : ndarray of float32
+    bits : int
+        2 to 8.
+    axis : int
+        Of the channels, not negative.
+    block : int
+        How many inputs of a channel share a scale; the last block may be shorter.
+    search : bool
+        Whether each block gets the range whose errors cost least (see :func:`~ptq_lab.numerics.rounding.fit_range`)
+        instead of the one that reaches its largest value.
+
+    Returns
+    -------
+    QuantizedWeight
+        ``scale`` of shape (channels, blocks), without offsets. A scale may be negative: there is one code more below
+        zero than above, and it is given to the side that reaches further.
+
+    Raises
+    ------
+    ValueError
+        If a value is NaN or infinite.
+
+    Examples
+    --------
+    >>> weight = quantize_blocks(np.array([[1.0, -0.5, 8.0, 4.0]], np.float32), bits=4, axis=0, block=2)
+    >>> weight.codes.tolist(), weight.scale.tolist()
+    ([[-8, 4, -8, -4]], [[-0.125, -1.0]])
+    """
+    rows = channel_rows(values, axis)
+    if not np.isfinite(values).all():
+        raise ValueError("the values contain NaN or infinity")
+    channels, length = rows.shape
+    blocks, half = -(-length // block), np.float32(2 ** (bits - 1))
+    codes, scale = np.empty(rows.shape, np.int8), np.empty((channels, blocks), np.float32)
+    step = max(1, _CHUNK // max(1, length))
+    for start in range(0, channels, step):
+        part = slice(start, start + step)
+        padded = np.zeros((len(rows[part]), blocks * block), np.float32)
+        padded[:, :length] = rows[part]
+        found, scale[part] = _round_blocks(padded.reshape(-1, blocks, block), half, bits if search else 0)
+        codes[part] = found.reshape(len(padded), -1)[:, :length]
+    whole = np.moveaxis(codes.reshape(np.moveaxis(values, axis, 0).shape), 0, axis)
+    return QuantizedWeight(
+        codes=np.ascontiguousarray(whole),
+        bits=bits,
+        axis=axis,
+        scale=scale,
+        offset=np.zeros_like(scale),
+        step=scale.astype(np.float64),
+        zero_point=np.zeros(scale.shape, np.int32),
+        spread_correction=np.ones(scale.shape),
+        mean_correction=np.zeros(scale.shape),
+        block=block,
+    )
+
+
+def _round_blocks(values: Float32, half: np.float32, searched: int) -> tuple[Float32, Float32]:
+    """Return codes and scales of (channels, blocks, length); with a width, of the ranges that cost least."""
+    if searched:
+        steps = fit_range(np.ascontiguousarray(values.transpose(1, 2, 0)), searched, free=False)
+        codes = (steps.codes - half).transpose(2, 0, 1)
+        return np.asarray(codes, np.float32), np.asarray(steps.scale[:, 0].T, np.float32)
+    low, high = values.min(axis=-1), values.max(axis=-1)
+    scale = np.where(high > -low, high, low) / -half
+    scale = np.where(scale == 0.0, np.finfo(np.float32).tiny, scale).astype(np.float32)
+    codes = np.rint(values / scale[..., None])
+    return np.clip(codes, -half, half - 1, out=codes), scale
 
 
 def pack_blocks(codes: NDArray[np.uint8], *, bits: int, block: int) -> NDArray[np.uint8]:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptq_lab.numerics.affine import along_axis
+from ptq_lab.numerics.dequantize import dequantize_weight
 from ptq_lab.numerics.similarity import dot
 from ptq_lab.numerics.weights import QuantizedWeight
 
@@ -31,6 +32,11 @@ def weight_error(values: NDArray[np.float32], weight: QuantizedWeight) -> float:
     >>> round(weight_error(values, quantize_weight(values, bits=2, axis=None, correct=False)), 3)
     0.369
     """
+    if weight.block:
+        error = dequantize_weight(weight)
+        error -= values
+        signal, noise = _power(values), _power(error)
+        return math.sqrt(noise / signal) if noise and signal else math.sqrt(noise)
     scale, offset = (along_axis(numbers, values.ndim, weight.axis) for numbers in (weight.scale, weight.offset))
     along_rows = weight.axis == 0
     rows = max(1, _BLOCK // max(1, values[:1].size))

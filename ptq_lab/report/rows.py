@@ -100,6 +100,8 @@ class PerformanceRow:
         File size, with external data.
     memory : int or None
         Bytes that loading it and running it once add to a process; ``None`` where that cannot be measured.
+    memory_loaded : int or None
+        Of these, what it holds right after loading.
     latency_ms : float
         Median of one inference on one thread.
     cosine : float
@@ -119,6 +121,7 @@ class PerformanceRow:
     compression_ratio: float
     memory_change: float | None
     latency_change: float
+    memory_loaded: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -256,7 +256,7 @@ class LayerWork:
     @property
     def _recoded(self) -> bool:
         """Whether the codes that were there have offsets that are not to be stored."""
-        return self.layer.alone and self.weight.axis is not None and not self._free
+        return self.layer.alone and self.weight.axis is not None and not self._free and not self.weight.block
 
     @property
     def _centred(self) -> bool:
