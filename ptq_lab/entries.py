@@ -116,6 +116,11 @@ class TensorPlan:
         return equal_blocks(inputs, self.block) if inputs > self.block else 0
 
     @property
+    def has_means(self) -> bool:
+        """Whether channels in blocks get their mean back, by an offset, which not every operator can add."""
+        return self.correct and self.decoder != PRODUCT
+
+    @property
     def channels(self) -> int:
         """How many scales the weight has."""
         if self.axis is None or self.has_single_step:
@@ -168,9 +173,11 @@ class TensorPlan:
             length = self.channels * self.block_length  # the last block of a channel is filled up
         if self.storage.startswith("uint8 lanes"):
             length = -(-length // 8) * 8
-        without = self.symmetric or self.block_length or (self.weight is not None and not self.weight.offset.any())
-        per_channel = 4 if without else 8  # a scale, and an offset unless all are zero
-        return rows * -(-length * self.bits // 8) + per_channel * self.channels
+        without = self.symmetric or (self.weight is not None and not self.weight.offset.any())
+        if self.block_length and self.weight is None:
+            without = not self.has_means
+        offsets = 0 if without else self.channels // self._blocks  # none if all are zero; one for all blocks
+        return rows * -(-length * self.bits // 8) + 4 * (self.channels + offsets)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -114,10 +114,13 @@ def decode_every_run(write: GraphWriter, name: str, weight: QuantizedWeight) -> 
         write.weight(f"{name}.{SCALE}", ir.tensor(scale)),
     ]
     values = write.node(DECODING, inputs, {"axis": axis} if scale.ndim else {})
+    if blocks is not None:
+        values = blocks.join(write, values)
     if weight.offset.any():
-        shape = [-1 if index == axis else 1 for index in range(codes.ndim)] if scale.ndim else []
+        rank = weight.codes.ndim
+        shape = [1] * rank if weight.axis is None else [-1 if index == weight.axis else 1 for index in range(rank)]
         values = write.node("Add", [values, write.weight(f"{name}.{OFFSET}", ir.tensor(weight.offset.reshape(shape)))])
-    return values if blocks is None else blocks.join(write, values)
+    return values
 
 
 def _packed(codes: NDArray[Any], bits: int) -> ir.TensorProtocol:

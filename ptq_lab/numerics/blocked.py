@@ -6,16 +6,19 @@ order in which the weight holds them, so that a block of a convolution may take 
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
-from ptq_lab.numerics.rounding import fit_range
+from ptq_lab.numerics.rounding import Steps, fit_range
 from ptq_lab.numerics.weights import QuantizedWeight
 
 Float32 = NDArray[np.float32]
 
 BLOCKED_WIDTHS = (2, 4, 8)  # widths that fill a byte without a rest
 _CHUNK = 1 << 20  # weights treated at a time
+_ALIKE = np.ones((1, 1, 1), np.float32)  # what an error costs, wherever it is
 
 
 def equal_blocks(length: int, most: int) -> int:
@@ -41,7 +44,9 @@ def channel_rows(array: NDArray[np.generic], axis: int) -> NDArray[np.generic]:
     return front.reshape(len(front), -1) if axis == 0 or array.ndim > 2 else front
 
 
-def quantize_blocks(values: Float32, *, bits: int, axis: int, block: int, search: bool = False) -> QuantizedWeight:
+def quantize_blocks(
+    values: Float32, *, bits: int, axis: int, block: int, correct: bool = False, search: bool = False
+) -> QuantizedWeight:
     """Quantize a weight with one scale per block of each channel, and zero as a code.
 
     Parameters
@@ -53,15 +58,17 @@ def quantize_blocks(values: Float32, *, bits: int, axis: int, block: int, search
         Of the channels, not negative.
     block : int
         How many inputs of a channel share a scale; the last block may be shorter.
+    correct : bool
+        Give every channel back its mean, by an offset of the channel.
     search : bool
-        Whether each block gets the range whose errors cost least (see :func:`~ptq_lab.numerics.rounding.fit_range`)
-        instead of the one that reaches its largest value.
+        Whether each block gets the range whose squared errors sum up to least (see
+        :func:`~ptq_lab.numerics.rounding.fit_range`) instead of the one that reaches its largest value.
 
     Returns
     -------
     QuantizedWeight
-        ``scale`` of shape (channels, blocks), without offsets. A scale may be negative: there is one code more below
-        zero than above, and it is given to the side that reaches further.
+        ``scale`` of shape (channels, blocks), ``offset`` of shape (channels, 1), zeros without correction. A scale may
+        be negative: there is one code more below zero than above, and it is given to the side that reaches further.
 
     Raises
     ------
@@ -80,6 +87,7 @@ def quantize_blocks(values: Float32, *, bits: int, axis: int, block: int, search
     channels, length = rows.shape
     blocks, half = -(-length // block), np.float32(2 ** (bits - 1))
     codes, scale = np.empty(rows.shape, np.int8), np.empty((channels, blocks), np.float32)
+    offset = np.zeros((channels, 1), np.float32)
     step = max(1, _CHUNK // max(1, length))
     for start in range(0, channels, step):
         part = slice(start, start + step)
@@ -87,17 +95,21 @@ def quantize_blocks(values: Float32, *, bits: int, axis: int, block: int, search
         padded[:, :length] = rows[part]
         found, scale[part] = _round_blocks(padded.reshape(-1, blocks, block), half, bits if search else 0)
         codes[part] = found.reshape(len(padded), -1)[:, :length]
+        if correct:
+            found *= scale[part][..., None]
+            lost = padded.sum(axis=1, dtype=np.float64) - found.sum(axis=(1, 2), dtype=np.float64)
+            offset[part, 0] = lost / length
     whole = np.moveaxis(codes.reshape(np.moveaxis(values, axis, 0).shape), 0, axis)
     return QuantizedWeight(
         codes=np.ascontiguousarray(whole),
         bits=bits,
         axis=axis,
         scale=scale,
-        offset=np.zeros_like(scale),
+        offset=offset,
         step=scale.astype(np.float64),
         zero_point=np.zeros(scale.shape, np.int32),
         spread_correction=np.ones(scale.shape),
-        mean_correction=np.zeros(scale.shape),
+        mean_correction=np.array(np.broadcast_to(offset, scale.shape), np.float64),
         block=block,
     )
 
@@ -105,14 +117,44 @@ def quantize_blocks(values: Float32, *, bits: int, axis: int, block: int, search
 def _round_blocks(values: Float32, half: np.float32, searched: int) -> tuple[Float32, Float32]:
     """Return codes and scales of (channels, blocks, length); with a width, of the ranges that cost least."""
     if searched:
-        steps = fit_range(np.ascontiguousarray(values.transpose(1, 2, 0)), searched, free=False)
+        steps = fit_range(np.ascontiguousarray(values.transpose(1, 2, 0)), searched, _ALIKE, free=False)
         codes = (steps.codes - half).transpose(2, 0, 1)
-        return np.asarray(codes, np.float32), np.asarray(steps.scale[:, 0].T, np.float32)
+        return np.array(codes, np.float32), np.asarray(steps.scale[:, 0].T, np.float32)
     low, high = values.min(axis=-1), values.max(axis=-1)
     scale = np.where(high > -low, high, low) / -half
     scale = np.where(scale == 0.0, np.finfo(np.float32).tiny, scale).astype(np.float32)
     codes = np.rint(values / scale[..., None])
     return np.clip(codes, -half, half - 1, out=codes), scale
+
+
+def fit_blocks(weight: Float32, bits: int, block: int, importance: Float32 | None = None) -> Steps:
+    """Choose for each block of a row the range whose nearest steps cost least, with zero as a code.
+
+    Parameters
+    ----------
+    weight : ndarray of float32, shape (groups, K, rows)
+    bits : int
+    block : int
+        How many inputs share a range; the last block may be shorter.
+    importance : ndarray of float32, shape (groups, K, 1), optional
+        As in :func:`~ptq_lab.numerics.rounding.fit_range`.
+
+    Examples
+    --------
+    >>> row = np.array([0.1, -0.2, 3.0, 6.0], np.float32).reshape(1, 4, 1)
+    >>> fit_blocks(row, 2, 2).scale.ravel().astype(float).round(2).tolist()
+    [0.1, 0.1, -3.0, -3.0]
+    """
+    groups, size, rows = weight.shape
+    count = -(-size // block)
+    shape = (groups * count, block, -1)
+    rest = ((0, 0), (0, count * block - size), (0, 0))
+    costs = None if importance is None else np.pad(importance, rest).reshape(shape)
+    found = fit_range(np.pad(weight, rest).reshape(shape), bits, costs, free=False)
+    scale, offset = (
+        each.reshape(groups, count, rows).repeat(block, axis=1)[:, :size] for each in (found.scale, found.offset)
+    )
+    return replace(found, codes=found.codes.reshape(groups, -1, rows)[:, :size], scale=scale, offset=offset)
 
 
 def pack_blocks(codes: NDArray[np.uint8], *, bits: int, block: int) -> NDArray[np.uint8]:

@@ -51,10 +51,10 @@ def _decode_blocks(weight: QuantizedWeight, decoded: NDArray[np.float32]) -> Non
     for index in range(weight.scale.shape[1]):
         inputs = slice(index * weight.block, (index + 1) * weight.block)
         here = (slice(None), inputs) if in_front else (inputs, slice(None))
-        scale, offset = (each[:, index : index + 1] for each in (weight.scale, weight.offset))
+        scale = weight.scale[:, index : index + 1]
         np.multiply(codes[here], scale if in_front else scale.T, out=target[here])
-        if offset.any():
-            np.add(target[here], offset if in_front else offset.T, out=target[here])
+    if weight.offset.any():
+        np.add(target, weight.offset if in_front else weight.offset.T, out=target)
 
 
 def _decode_rows(

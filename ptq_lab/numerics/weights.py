@@ -45,7 +45,7 @@ class QuantizedWeight:
         Width of a code, 1..16.
     axis : int or None
         Channel axis; ``None``: one scale for the tensor.
-    scale, offset : ndarray of float32, shape (C,) or (), in blocks (C, blocks)
+    scale, offset : ndarray of float32, shape (C,) or (); in blocks (C, blocks) and (C, 1)
         ``w = codes * scale + offset``.
     step : ndarray of float64
         Step of the grid before corrections, in real units.

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from ptq_lab.entries import TensorPlan
 from ptq_lab.graph import Model
-from ptq_lab.numerics import QuantizedWeight, dequantize_weight, quantize_blocks, weight_error
+from ptq_lab.numerics import QuantizedWeight, dequantize_weight, weight_error
 from ptq_lab.numerics.rounding import settle
-from ptq_lab.plan import QuantPlan
+from ptq_lab.plan import QuantPlan, in_blocks
 from ptq_lab.progress import Progress, Step, silent
 from ptq_lab.runtime import CPU, Feeds
 from ptq_lab.search.layer_inputs import Linear, find_linear, read_layer
@@ -74,7 +74,7 @@ def improve_weights(
     entries = {entry.tensor: entry for entry in plan.entries}
     solved = {layer.entry.tensor for layer in linear if layer.alone}
     for tensor, entry in entries.items():
-        if recipe.ranges and (tensor not in solved or entry.block_length):
+        if tensor not in solved and recipe.ranges:
             entries[tensor] = _settled(entry, model.weight(tensor))
     biases, taken = dict(plan.biases), []
     with Twins(model, samples, memory=memory, providers=providers) as twins:
@@ -104,8 +104,7 @@ def _in_order(linear: Sequence[Linear], twins: Twins) -> Iterator[Linear]:
 def _solve(layer: Linear, twins: Twins, values: NDArray[np.float32], recipe: Recipe) -> Solved:
     weight = layer.entry.weight
     assert weight is not None  # the plan has codes
-    stays = layer.entry.has_single_step or bool(layer.entry.block_length)
-    recipe = replace(recipe, **_CODES_STAY) if stays else recipe
+    recipe = replace(recipe, **_CODES_STAY) if layer.entry.has_single_step else recipe
     inputs = math.prod(layer.entry.shape) // layer.entry.shape[layer.entry.channel_axis]
     positions = max(recipe.positions, PER_INPUT * inputs if recipe.rounds else 0)
     positions = min(positions, MOST_NUMBERS // (layer.groups * inputs))
@@ -122,7 +121,9 @@ def _settled(entry: TensorPlan, values: NDArray[np.float32]) -> TensorPlan:
     if entry.axis is None or entry.has_single_step or entry.bits > 8:
         return entry
     if entry.block_length:
-        return _settled_blocks(entry, old, values)
+        searched = in_blocks(entry, values, search=True)
+        better = weight_error(values, searched) < weight_error(values, old)
+        return replace(entry, weight=searched) if better else entry
     front = np.moveaxis(values, entry.axis, 0)
     rows = front.reshape(len(front), -1)
     codes, scale, offset = np.empty(rows.shape, old.codes.dtype), np.empty_like(old.scale), np.empty_like(old.offset)
@@ -144,13 +145,6 @@ def _settled(entry: TensorPlan, values: NDArray[np.float32]) -> TensorPlan:
         spread_correction=np.ones(scale.shape),
         mean_correction=np.zeros(scale.shape),
     )
-    return replace(entry, weight=found) if weight_error(values, found) < weight_error(values, old) else entry
-
-
-def _settled_blocks(entry: TensorPlan, old: QuantizedWeight, values: NDArray[np.float32]) -> TensorPlan:
-    """Give every block of a weight the range whose errors cost least."""
-    axis, block = entry.channel_axis, entry.block_length
-    found = quantize_blocks(values, bits=entry.bits, axis=axis, block=block, search=True)
     return replace(entry, weight=found) if weight_error(values, found) < weight_error(values, old) else entry
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptq_lab.numerics import QuantizedWeight, dequantize_weight
+from ptq_lab.numerics.blocked import fit_blocks
 from ptq_lab.numerics.outcome import Outcome
 from ptq_lab.numerics.rounding import Steps, descend, fit_range, hand_on
 from ptq_lab.numerics.targets import RIDGE, Moments, choose_aim
@@ -170,6 +171,7 @@ class LayerWork:
             least = np.minimum(errors, least)
         if (gain != 1.0).any():
             factor = gain.astype(np.float32)
+            factor = factor[:, None] if weight.block else factor
             weight = replace(weight, scale=weight.scale * factor, offset=weight.offset * factor)
             given = self.given(dequantize_weight(weight))
         return weight, given, bias.astype(np.float32)
@@ -194,6 +196,8 @@ class LayerWork:
             self.offer(name, self._stored(self._range(self.float_rows, weights)))
 
     def _range(self, rows: Array, importance: Array | None) -> Steps:
+        if self.weight.block:
+            return fit_blocks(rows, self.weight.bits, self.weight.block, importance)
         if self.weight.axis is not None:
             return fit_range(rows, self.weight.bits, importance, free=self._free)
         scale, offset = self.weight.scale, self.weight.offset - self.weight.scale * self._top
@@ -212,7 +216,7 @@ class LayerWork:
             steps = hand_on(target, covariance, steps)
             self.offer("gptq", self._stored(steps))
         if self.recipe.descent:
-            refits = self.recipe.refit and self.weight.axis is not None
+            refits = self.recipe.refit and self.weight.axis is not None and not self.weight.block
             self.offer("descent", self._stored(descend(target, covariance, steps, refits=refits)))
 
     def _target(self, moments: list[Moments]) -> Array:
@@ -251,7 +255,7 @@ class LayerWork:
     @property
     def _free(self) -> bool:
         """Whether channels have offsets; of two levels one would have to be zero without."""
-        return self.weight.bits <= self.recipe.offsets or self.weight.bits == 1
+        return not self.weight.block and (self.weight.bits <= self.recipe.offsets or self.weight.bits == 1)
 
     @property
     def _recoded(self) -> bool:
@@ -285,6 +289,8 @@ class LayerWork:
 
     def _stored(self, steps: Steps) -> QuantizedWeight:
         """Return codes and grid as a weight stores them."""
+        if self.weight.block:
+            return self._stored_blocks(steps)
         per_channel = self.weight.axis is not None
         scale = steps.scale.reshape(-1) if per_channel else steps.scale.reshape(-1)[0]
         low = steps.offset.reshape(-1) if per_channel else steps.offset.reshape(-1)[0]
@@ -301,6 +307,19 @@ class LayerWork:
             zero_point=zero_point,
             spread_correction=np.ones_like(exact),
             mean_correction=offset + zero_point * exact,
+        )
+
+    def _stored_blocks(self, steps: Steps) -> QuantizedWeight:
+        """Return codes with a scale for each block, and no offsets, as a weight stores them."""
+        scale = np.swapaxes(steps.scale[:, :: self.weight.block], 1, 2).reshape(self.weight.scale.shape)
+        zeros = np.zeros((len(scale), 1), np.float32)
+        return replace(
+            self.weight,
+            codes=(self.layer.whole(steps.codes) - self._top).astype(self.weight.codes.dtype),
+            scale=np.ascontiguousarray(scale),
+            offset=zeros,
+            step=scale.astype(np.float64),
+            mean_correction=np.zeros(scale.shape),
         )
 
 

@@ -87,5 +87,5 @@ def test_blocks_are_as_equal_as_can_be_and_say_so() -> None:
     proto = model([node("MatMul", ["x", "w"], ["y"])], {"x": (2, 48)}, ["y"], {"w": random(48, 20)})
     (entry,) = in_blocks(load_model(proto), 4, 32).entries
     assert (entry.block_length, entry.granularity) == (24, "blocks of 24 (40)")
-    assert entry.bytes_after == 48 * 20 // 2 + 4 * 40
+    assert entry.bytes_after == 48 * 20 // 2 + 4 * 40 + 4 * 20  # a scale for each block, an offset for each channel
     assert np.shape(entry.weight.scale) == (20, 2)  # type: ignore[union-attr]
