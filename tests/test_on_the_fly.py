@@ -196,3 +196,45 @@ def test_a_trained_transformer_holds_four_tenths_of_float32_after_loading(
     assert ours.memory is not None
     assert float32.memory is not None
     assert ours.memory <= 0.55 * float32.memory
+
+
+@pytest.mark.parametrize("stay", [{}, STAY], ids=["folded", "on the fly"])
+@pytest.mark.parametrize(("bits", "storage"), [(8, "int8"), (4, "int4"), (3, "uint8 lanes 2+1")])
+def test_blocks_are_recognized_in_the_file(bits: int, storage: str, stay: dict[str, str], tmp_path: Path) -> None:
+    if stay and bits == 3:
+        pytest.skip("no operator takes 3 bits")
+    proto = model([node("Conv", ["x", "w"], ["y"])], {"x": (1, 64, 3, 3)}, ["y"], {"w": random(20, 64, 1, 1)})
+    own: Any = {"block_size": 32}
+    options: Any = {
+        "common_quant_param": COMMON | {"bit_num": bits},
+        "weight_quant_param": stay,
+        "ptq_lab.weights": own,
+    }
+    result = ptq_lab.quantize(proto, options, tmp_path / "q.onnx")
+    (mine,) = result.report.layers
+    (seen,) = ptq_lab.compare(proto, tmp_path / "q.onnx").layers
+    assert (mine.granularity, seen.granularity, seen.bits) == ("blocks of 32 (40)", "blocks of 32 (40)", bits)
+    assert seen.storage.startswith(storage)
+    assert seen.relative_error == pytest.approx(mine.relative_error, rel=1e-4)
+
+
+@pytest.mark.parametrize("stay", [{}, STAY], ids=["folded", "on the fly"])
+def test_a_file_with_blocks_goes_into_a_container_and_comes_out_with_the_same_numbers(
+    stay: dict[str, str], tmp_path: Path, run: Run
+) -> None:
+    proto = model(
+        [node("MatMul", ["x", "w"], ["h"]), node("Gemm", ["h", "v"], ["y"])],
+        {"x": (2, 70)},
+        ["y"],
+        {"w": random(70, 40), "v": random(40, 20)},
+    )
+    options: Any = {
+        "common_quant_param": COMMON | {"bit_num": 4},
+        "weight_quant_param": stay,
+        "ptq_lab.weights": {"block_size": 32},
+    }
+    ptq_lab.quantize(proto, options, tmp_path / "q.onnx")
+    ptq_lab.unpack(ptq_lab.pack(tmp_path / "q.onnx", tmp_path / "q.ptqz"), tmp_path / "again.onnx")
+    feeds = {"x": random(2, 70, seed=1)}
+    first, second = (run(load_model(tmp_path / name), feeds)["y"] for name in ("q.onnx", "again.onnx"))
+    assert np.array_equal(first, second)

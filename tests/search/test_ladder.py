@@ -358,3 +358,29 @@ def test_an_interrupted_rung_is_said_and_not_called_useless(tmp_path: Path) -> N
     assert summary.interrupted.startswith("best was stopped after ")
     assert "did not help" not in " ".join(summary.notes)
     assert "best so far" in render_text(result.report).splitlines()[3]
+
+
+@EVERY
+@pytest.mark.parametrize("on_the_fly", [False, True], ids=["folded", "on the fly"])
+def test_weights_in_blocks_climb_the_ladder_as_well_and_keep_their_blocks(name: str, on_the_fly: bool) -> None:
+    proto, fit, judges = many(name)
+    before, whole = rounded(proto, 4)
+    decoder = "MatMulNBits" if on_the_fly else ""
+    entries = tuple(
+        replace(
+            entry,
+            block=32 if on_the_fly and entry.op_type == "MatMul" else 8,
+            on_the_fly=decoder if entry.op_type == "MatMul" else "",
+            weight=None,
+        )
+        for entry in whole.entries
+        if entry.op_type in ("Conv", "MatMul", "Gemm") and len(entry.shape) in (2, 4)
+    )
+    plan = round_weights(replace(whole, entries=entries), before.weight)
+    assert any(entry.block_length for entry in plan.entries)
+    better = improve_weights(plan, before, list(fit), BEST).plan
+    for old, new in zip(plan.entries, better.entries, strict=True):
+        assert old.weight is not None
+        assert new.weight is not None
+        assert (new.weight.block, new.weight.scale.shape) == (old.weight.block, old.weight.scale.shape)
+    assert error_of(before, better, judges) < 0.8 * error_of(before, plan, judges)
