@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from ptq_lab.graph import DynamicLayer
 from ptq_lab.numerics import BLOCKED_WIDTHS, QuantizedWeight, equal_blocks, split_width
+from ptq_lab.numerics.blocked import is_half
 
 BLOCK_BITS = range(2, 9)  # widths whose channels may be divided into blocks
 PRODUCT, DECODING = "MatMulNBits", "DequantizeLinear"  # operators that take codes on every run
@@ -177,7 +178,14 @@ class TensorPlan:
         if self.block_length and self.weight is None:
             without = not self.has_means
         offsets = 0 if without else self.channels // self._blocks  # none if all are zero; one for all blocks
-        return rows * -(-length * self.bits // 8) + 4 * (self.channels + offsets)
+        return rows * -(-length * self.bits // 8) + self._scale_bytes * self.channels + 4 * offsets
+
+    @property
+    def _scale_bytes(self) -> int:
+        """Bytes of a scale: those of blocks are 16-bit floats where these hold them and nobody wants other ones."""
+        if not self.block_length or self.decoder:
+            return 4
+        return 2 if self.weight is None or is_half(self.weight.scale) else 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

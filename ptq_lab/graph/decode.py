@@ -21,6 +21,7 @@ from ptq_lab.graph.block_shapes import Blocks
 from ptq_lab.graph.lookups import rank_of_lookup
 from ptq_lab.numerics import QuantizedWeight, pack_lanes, split_width
 from ptq_lab.numerics.affine import along_axis
+from ptq_lab.numerics.blocked import is_half
 from ptq_lab.numerics.packing import pack_nibbles, padded_length
 
 CODES, SCALE, OFFSET = "codes", "scale", "offset"
@@ -112,7 +113,9 @@ class StoredWeight:
         self._packed = weight.bits not in (8, 16) and (by_row or weight.bits != 4)
         self._codes = self._store_codes(name, weight)
         top = 2.0 ** ((8 if weight.bits < 8 else 16) - weight.bits) if self._packed else 1.0
-        self._scale = self._store_numbers(f"{name}.{SCALE}", weight.scale / np.float32(top), weight.axis)
+        self._gain = 1.0 if self._blocks is None else 1.0 / top  # 16-bit floats could not take it in
+        self._half = self._blocks is not None and is_half(weight.scale)
+        self._scale = self._store_scale(f"{name}.{SCALE}", weight, top)
         offset = weight.offset if weight.offset.any() else None  # symmetric codes have none
         self._offset = None if offset is None else self._store_numbers(f"{name}.{OFFSET}", offset, weight.axis)
 
@@ -150,6 +153,11 @@ class StoredWeight:
             suffix = "" if len(parts) == 1 else str(width)
             stored.append(self._writer.weight(f"{name}.{CODES}{suffix}", ir.tensor(array)))
         return stored
+
+    def _store_scale(self, name: str, weight: QuantizedWeight, top: float) -> ir.Value:
+        if self._blocks is None:
+            return self._store_numbers(name, weight.scale / np.float32(top), weight.axis)
+        return self._writer.weight(name, ir.tensor(weight.scale.astype(np.float16) if self._half else weight.scale))
 
     def _store_numbers(self, name: str, numbers: NDArray[np.float32], axis: int | None) -> ir.Value:
         if self._blocks is not None:
@@ -214,6 +222,10 @@ class StoredWeight:
         return self._writer.node("Cast", [values], {"to": ir.DataType.FLOAT})
 
     def _scaled(self, values: ir.Value, scale: ir.Value, offset: ir.Value | None) -> ir.Value:
+        if self._half:
+            scale = self._writer.node("Cast", [scale], {"to": ir.DataType.FLOAT})
+        if self._gain != 1.0:
+            scale = self._writer.node("Mul", [scale, self._writer.constant(np.array(self._gain, np.float32))])
         product = self._writer.node("Mul", [values, scale])
         return product if offset is None else self._writer.node("Add", [product, offset])
 

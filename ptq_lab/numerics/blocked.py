@@ -11,13 +11,15 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from ptq_lab.numerics.rounding import Steps, fit_range
+from ptq_lab.numerics.rounding import Steps, fit_range, nearest
 from ptq_lab.numerics.weights import QuantizedWeight
 
 Float32 = NDArray[np.float32]
 
 BLOCKED_WIDTHS = (2, 4, 8)  # widths that fill a byte without a rest
 _CHUNK = 1 << 20  # weights treated at a time
+_LARGEST_CHANGE = 1e-3  # of a scale; 16-bit floats that are not tiny are within half of it
+_NOTHING = 1e-30  # a block whose values reach no further is one of zeros
 _ALIKE = np.ones((1, 1, 1), np.float32)  # what an error costs, wherever it is
 
 
@@ -42,6 +44,32 @@ def channel_rows(array: NDArray[np.generic], axis: int) -> NDArray[np.generic]:
     """
     front = np.moveaxis(array, axis, 0)
     return front.reshape(len(front), -1) if axis == 0 or array.ndim > 2 else front
+
+
+def is_half(scale: Float32) -> bool:
+    """Tell whether 16-bit floats hold numbers exactly.
+
+    Examples
+    --------
+    >>> is_half(np.array([0.5, -3.0], np.float32)), is_half(np.array([0.1, 1e6], np.float32))
+    (True, False)
+    """
+    with np.errstate(over="ignore"):
+        return bool(np.array_equal(scale.astype(np.float16).astype(np.float32), scale))
+
+
+def round_scales(scale: Float32) -> Float32:
+    """Return scales as 16-bit floats hold them; the scales as they are where one would be off by more than 1 in 1000.
+
+    Examples
+    --------
+    >>> round_scales(np.array([0.1], np.float32)).tolist(), round_scales(np.array([0.1, 1e-7], np.float32)).tolist()
+    ([0.0999755859375], [0.10000000149011612, 1.0000000116860974e-07])
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        rounded = scale.astype(np.float16).astype(np.float32)
+        fits = np.abs(rounded - scale) <= _LARGEST_CHANGE * np.abs(scale)
+    return rounded if fits.all() else scale
 
 
 def quantize_blocks(
@@ -69,6 +97,7 @@ def quantize_blocks(
     QuantizedWeight
         ``scale`` of shape (channels, blocks), ``offset`` of shape (channels, 1), zeros without correction. A scale may
         be negative: there is one code more below zero than above, and it is given to the side that reaches further.
+        Scales are numbers that 16-bit floats hold, where they are not too small or too large for that.
 
     Raises
     ------
@@ -117,12 +146,12 @@ def quantize_blocks(
 def _round_blocks(values: Float32, half: np.float32, searched: int) -> tuple[Float32, Float32]:
     """Return codes and scales of (channels, blocks, length); with a width, of the ranges that cost least."""
     if searched:
-        steps = fit_range(np.ascontiguousarray(values.transpose(1, 2, 0)), searched, _ALIKE, free=False)
-        codes = (steps.codes - half).transpose(2, 0, 1)
-        return np.array(codes, np.float32), np.asarray(steps.scale[:, 0].T, np.float32)
-    low, high = values.min(axis=-1), values.max(axis=-1)
-    scale = np.where(high > -low, high, low) / -half
-    scale = np.where(scale == 0.0, np.finfo(np.float32).tiny, scale).astype(np.float32)
+        found = fit_range(np.ascontiguousarray(values.transpose(1, 2, 0)), searched, _ALIKE, free=False)
+        scale = np.ascontiguousarray(found.scale[:, 0].T)
+    else:
+        low, high = values.min(axis=-1), values.max(axis=-1)
+        scale = np.where(high > -low, high, low) / -half
+    scale = round_scales(np.where(np.abs(scale) > _NOTHING, scale, 1.0).astype(np.float32))
     codes = np.rint(values / scale[..., None])
     return np.clip(codes, -half, half - 1, out=codes), scale
 
@@ -151,6 +180,8 @@ def fit_blocks(weight: Float32, bits: int, block: int, importance: Float32 | Non
     rest = ((0, 0), (0, count * block - size), (0, 0))
     costs = None if importance is None else np.pad(importance, rest).reshape(shape)
     found = fit_range(np.pad(weight, rest).reshape(shape), bits, costs, free=False)
+    scale = round_scales(np.where(np.abs(found.scale) > _NOTHING, found.scale, 1.0).astype(np.float32))
+    found = replace(nearest(np.pad(weight, rest).reshape(shape), scale, -(2.0 ** (bits - 1)) * scale, bits), free=False)
     scale, offset = (
         each.reshape(groups, count, rows).repeat(block, axis=1)[:, :size] for each in (found.scale, found.offset)
     )

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptq_lab.numerics import QuantizedWeight, dequantize_weight
-from ptq_lab.numerics.blocked import fit_blocks
+from ptq_lab.numerics.blocked import fit_blocks, round_scales
 from ptq_lab.numerics.outcome import Outcome
 from ptq_lab.numerics.rounding import Steps, descend, fit_range, hand_on
 from ptq_lab.numerics.targets import RIDGE, Moments, choose_aim
@@ -170,9 +170,7 @@ class LayerWork:
             gain, bias = np.where(better, other_gain, gain), np.where(better, other_bias, bias)
             least = np.minimum(errors, least)
         if (gain != 1.0).any():
-            factor = gain.astype(np.float32)
-            factor = factor[:, None] if weight.block else factor
-            weight = replace(weight, scale=weight.scale * factor, offset=weight.offset * factor)
+            weight = _stretched(weight, gain.astype(np.float32))
             given = self.given(dequantize_weight(weight))
         return weight, given, bias.astype(np.float32)
 
@@ -321,6 +319,14 @@ class LayerWork:
             step=scale.astype(np.float64),
             mean_correction=np.zeros(scale.shape),
         )
+
+
+def _stretched(weight: QuantizedWeight, factor: Array) -> QuantizedWeight:
+    """Return a weight whose channels are multiplied by a factor each."""
+    if not weight.block:
+        return replace(weight, scale=weight.scale * factor, offset=weight.offset * factor)
+    scale = round_scales(weight.scale * factor[:, None])
+    return replace(weight, scale=scale, offset=weight.offset * factor[:, None])
 
 
 def _sum(moments: list[Moments]) -> Moments:

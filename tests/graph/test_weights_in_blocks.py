@@ -87,5 +87,24 @@ def test_blocks_are_as_equal_as_can_be_and_say_so() -> None:
     proto = model([node("MatMul", ["x", "w"], ["y"])], {"x": (2, 48)}, ["y"], {"w": random(48, 20)})
     (entry,) = in_blocks(load_model(proto), 4, 32).entries
     assert (entry.block_length, entry.granularity) == (24, "blocks of 24 (40)")
-    assert entry.bytes_after == 48 * 20 // 2 + 4 * 40 + 4 * 20  # a scale for each block, an offset for each channel
+    assert entry.bytes_after == 48 * 20 // 2 + 2 * 40 + 4 * 20  # a scale for each block, an offset for each channel
     assert np.shape(entry.weight.scale) == (20, 2)  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("factor", [1e-6, 1.0, 1e7])
+@pytest.mark.parametrize("bits", [2, 3, 4, 5, 8])
+def test_scales_take_two_bytes_where_16_bit_floats_hold_them_and_four_elsewhere(
+    bits: int, factor: float, run: Run
+) -> None:
+    weight = random(48, 20) * np.float32(factor)
+    proto = model([node("MatMul", ["x", "w"], ["y"])], {"x": (2, 48)}, ["y"], {"w": weight})
+    original = load_model(proto)
+    plan = in_blocks(original, bits, 16)
+    result = apply_plan(original, plan)
+    scale = result.graph.initializers["w.scale"].const_value
+    assert scale is not None
+    assert scale.dtype.itemsize == (2 if factor == 1.0 else 4)
+    stored = [value.const_value for key, value in result.graph.initializers.items() if key.startswith("w.")]
+    assert sum(tensor.nbytes for tensor in stored if tensor is not None) == plan.entries[0].bytes_after
+    feeds = {"x": random(2, 48, seed=1)}
+    assert difference(run(result, feeds), run(float_twin(original, plan), feeds)) == 0.0
