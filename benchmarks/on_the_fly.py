@@ -43,7 +43,7 @@ COLUMNS = {
 AGREEMENT = {"model": 16, "bits": 4, "block": 5, "effort": 8, "cosine": 7, "agree": 5, "file MB": 7, "bits/weight": 11}
 NAMES = ("minilm_l6", "mobilenet_v1_075", "squeezenet1_1")
 LOADED, EXACT = 0.4, 1e-5  # of float32's memory, for the transformer; of the largest output
-WORDS, SAMPLES, CALIBRATION = 128, 100, 256
+WORDS, SAMPLES, SENTENCES, IMAGES = 128, 100, 256, 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -188,9 +188,9 @@ def _evaluation(name: str) -> Iterator[Mapping[str, Any]]:
 
 def _calibration(name: str) -> list[Mapping[str, Any]]:
     if name == "minilm_l6":
-        return list(sentences("calib")[:CALIBRATION])
+        return list(sentences("calib")[:SENTENCES])
     images = replace(find_workloads(name)[0], source=lambda: DATA / "imagenet-calib")
-    return [dict(feeds) for feeds in images.samples(CALIBRATION)]
+    return [dict(feeds) for feeds in images.samples(IMAGES)]
 
 
 if __name__ == "__main__":

@@ -238,3 +238,12 @@ def test_a_file_with_blocks_goes_into_a_container_and_comes_out_with_the_same_nu
     feeds = {"x": random(2, 70, seed=1)}
     first, second = (run(load_model(tmp_path / name), feeds)["y"] for name in ("q.onnx", "again.onnx"))
     assert np.array_equal(first, second)
+
+
+def test_batch_normalization_is_folded_because_onnxruntime_could_not(tmp_path: Path, run: Run) -> None:
+    tiny = MODELS["Conv-depthwise"]()
+    options: Any = {"common_quant_param": COMMON | {"bit_num": 8}, "weight_quant_param": STAY}
+    result = ptq_lab.quantize(tiny.proto, options, tmp_path / "q.onnx")
+    assert [n.op_type for n in result.model.graph if n.op_type in ("Conv", "BatchNormalization")] == ["Conv", "Conv"]
+    wanted, got = run(load_model(tiny.proto), tiny.feeds)["y"], run(result.model, tiny.feeds)["y"]
+    assert np.linalg.norm(got - wanted) < 0.02 * np.linalg.norm(wanted)
