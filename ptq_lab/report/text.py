@@ -25,6 +25,7 @@ from ptq_lab.report.formats import (
     shorten,
     text_table,
 )
+from ptq_lab.report.steps import steps_line, steps_table
 from ptq_lab.report.tables import ActivationRow, LayerRow, OutputRow, Preview, Report, Summary
 
 __all__ = [
@@ -102,6 +103,8 @@ def render_text(report: Report, *, written_to: str = "", max_layers: int | None 
         blocks.append(_output_table(report.outputs))
     if report.layers:
         blocks.append(_layer_table(report.layers, max_layers))
+    if steps := steps_table(report.steps, max_layers):
+        blocks.append(steps)
     if report.errors:
         blocks.append(depth_table(report.errors, max_layers))
     if pairs := pair_table(report.pairs, max_layers):
@@ -244,6 +247,8 @@ def describe_sample(preview: Preview) -> str:
 def _fact_lines(report: Report, written_to: str) -> list[str]:
     entries = [("left in float" if i == 0 else "", text) for i, text in enumerate(left_float(report))]
     entries += facts(report.summary, written_to)
+    if steps := steps_line(report.steps):
+        entries.append(("steps", steps))
     if report.preview is not None:
         entries.append(("first sample", describe_sample(report.preview)))
         entries += [("", f"warning: {warning}") for warning in report.preview.warnings]

@@ -191,8 +191,9 @@ ROOMS: dict[str, set[str]] = {
         "runtime",
         "calibration",
         "figures",
-    },  # figures: to_html, inside the function
-    "manifest": {"__init__", "config", "graph", "plan", "publish", "route", "runtime"},
+        "search",
+    },  # figures: to_html, inside the function; search: what was done to each layer
+    "manifest": {"__init__", "config", "graph", "plan", "publish", "route", "runtime", "search"},  # search: the same
     "output": {"graph"},
     "debug": {"calibration", "config", "graph", "report", "route"},
     "pipeline": {
