@@ -119,6 +119,7 @@ def render_text(report: Report, *, written_to: str = "", max_layers: int | None 
 def title(summary: Summary) -> str:
     """Return which model was quantized and how, e.g. ``"m.onnx: WEIGHT_QUANT, 8 bits"``."""
     bits = f"{summary.bits} bits" if summary.bits else "mixed bits"
+    bits = f"weights of {bits}" if summary.activations and summary.bits != 8 else bits
     device = "" if summary.runs_here else f" for {summary.device}"
     strategy = f" {summary.strategy}" if summary.strategy else ""
     return f"{summary.model}: {summary.quant_type}{strategy}{device}, {bits}"
