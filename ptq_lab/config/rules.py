@@ -145,6 +145,7 @@ def _other_tools(config: QuantConfig) -> Iterator[Finding]:
         yield Finding(level="warning", section="registry", message=message)
 
 
+_WEIGHT_BITS = ("ptq_lab", "weight_bits")
 _ENCODE = (_COMMON, "enable_encode")
 _TUNE = (_MIXED, "auto_tune")
 _DEVICE = (_FULL, "target_device")
@@ -172,6 +173,14 @@ RULES: tuple[Row | Rule, ...] = (
         key="bit_num",
         message="{quant_type} needs 8 bits, not {bit_num}",
         when=(is_(TYPE, "FULL_QUANT", "DYNAMIC_QUANT"), is_not(_BITS, 8)),
+    ),
+    Row(
+        level="error",
+        section="ptq_lab",
+        key="weight_bits",
+        message="{target_device} takes weights of 8 bits, not {weight_bits}",
+        hint="leave weight_bits out, or quantize for the CPU",
+        when=(is_(TYPE, "FULL_QUANT"), is_(_DEVICE, "KIRIN", "NVGPU", "DSP", "ASCEND"), is_not(_WEIGHT_BITS, 8)),
     ),
     Row(
         level="error",

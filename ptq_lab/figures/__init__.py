@@ -16,6 +16,7 @@ from ptq_lab.figures.layers import draw_layers
 from ptq_lab.figures.page import write_page
 from ptq_lab.figures.ranges import draw_ranges
 from ptq_lab.figures.sizes import draw_sizes
+from ptq_lab.figures.steps import draw_steps
 from ptq_lab.figures.tables import report_html
 from ptq_lab.figures.thresholds import draw_threshold
 from ptq_lab.figures.weights import draw_weights
@@ -31,6 +32,7 @@ __all__ = [
     "draw_layers",
     "draw_ranges",
     "draw_sizes",
+    "draw_steps",
     "draw_threshold",
     "draw_weights",
     "explanation_html",

@@ -13,7 +13,7 @@ import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
 from ptq_lab import __version__
-from ptq_lab.figures import activations, bits, channels, confusion, depth, errors, tables, weights
+from ptq_lab.figures import activations, bits, channels, confusion, depth, errors, steps, tables, weights
 from ptq_lab.figures.causes import view_causes
 from ptq_lab.figures.harms import view_harm
 from ptq_lab.figures.layers import draw_layers
@@ -83,6 +83,7 @@ def write_page(report: Report, path: str | Path) -> Path:
         causes=view_causes(report.explanation) if report.explanation is not None else None,
         predictions=report.predictions,
         harm=view_harm(report),
+        steps=steps.view_steps(report),
         parts=size_parts(report),
         pair_headers=PAIR_HEADERS,
         pairs=report.pairs,
@@ -108,6 +109,7 @@ def sections(report: Report) -> dict[str, str]:
         "diagnosis": ("Diagnosis", True),
         "predictions": ("Predictions", report.predictions),
         "layers": ("Layers", report.layers),
+        "steps": ("Steps", report.steps),
         "depth": ("Error along depth", layer_errors_of(report)),
         "distributions": ("Distributions", report.weights or any(row.histogram for row in report.activations)),
         "ranges": ("Ranges", report.activations or report.products or report.weights),
@@ -129,6 +131,8 @@ def _figures(report: Report) -> dict[str, Drawn]:
         wanted.append(("confusion", seen, confusion.draw_confusion, confusion.confusion_html))
     if report.layers:
         wanted.append(("layers", report, draw_layers, tables.layers_html))
+    if report.steps:
+        wanted.append(("steps", report, steps.draw_steps, steps.steps_html))
     if found is not None:
         wanted.append(("depth", found, depth.draw_depth, depth.depth_html))
         wanted.append(("errors", found, errors.draw_errors, errors.errors_html))

@@ -29,6 +29,7 @@ from ptq_lab.figures.layers import draw_layers, layers_text
 from ptq_lab.figures.ranges import draw_ranges, ranges_text
 from ptq_lab.figures.side_by_side import side_by_side_html
 from ptq_lab.figures.sizes import draw_sizes, sizes_text
+from ptq_lab.figures.steps import draw_steps, steps_html, steps_table_html, steps_text
 from ptq_lab.figures.tables import (
     facts_html,
     layers_html,
@@ -64,9 +65,10 @@ TEXT_LAYERS = 40
 def report_bundle(report: Report, *, written_to: str = "") -> Bundle:
     """Return summary and tables of a report by mime type: ``text/plain`` and script-free ``text/html``."""
     causes = "" if report.explanation is None else explanation_html(report.explanation, pictures=False)
+    steps = steps_table_html(report) if report.steps else ""
     return {
         "text/plain": render_text(report, written_to=written_to, max_layers=TEXT_LAYERS),
-        "text/html": report_html(report, written_to=written_to) + causes,
+        "text/html": report_html(report, written_to=written_to) + steps + causes,
     }
 
 
@@ -82,6 +84,8 @@ def figure_bundles(report: Report) -> tuple[Bundle, ...]:
     bundles = [layers]
     if report.activations:
         bundles.append(_figure_bundle(draw_ranges(report), ranges_html(report), ranges_text(report)))
+    if report.steps:
+        bundles.append(_figure_bundle(draw_steps(report), steps_html(report), steps_text(report)))
     found = layer_errors_of(report)
     if found is not None:
         bundles.append(_figure_bundle(draw_depth(found), depth_html(found), depth_text(found)))

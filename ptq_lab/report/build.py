@@ -21,6 +21,7 @@ from ptq_lab.report.compare import Measured
 from ptq_lab.report.execution import Execution
 from ptq_lab.report.findings import Explanation
 from ptq_lab.report.rows import PerformanceRow, ProductRow
+from ptq_lab.report.steps import step_rows
 from ptq_lab.report.tables import ActivationRow, LayerRow, OutputRow, Preview, Report, Summary, Table
 from ptq_lab.report.text import format_bytes
 from ptq_lab.report.weight_outlines import outline_weights
@@ -169,6 +170,7 @@ def build_report(
         predictions=measured.predictions,
         explanation=explanation,
         manifest=record or {},
+        steps=step_rows(done.rounding, plan),
     )
 
 

@@ -25,6 +25,7 @@ from ptq_lab.report.formats import (
     shorten,
     text_table,
 )
+from ptq_lab.report.steps import steps_line, steps_table
 from ptq_lab.report.tables import ActivationRow, LayerRow, OutputRow, Preview, Report, Summary
 
 __all__ = [
@@ -102,6 +103,8 @@ def render_text(report: Report, *, written_to: str = "", max_layers: int | None 
         blocks.append(_output_table(report.outputs))
     if report.layers:
         blocks.append(_layer_table(report.layers, max_layers))
+    if steps := steps_table(report.steps, max_layers):
+        blocks.append(steps)
     if report.errors:
         blocks.append(depth_table(report.errors, max_layers))
     if pairs := pair_table(report.pairs, max_layers):
@@ -116,6 +119,7 @@ def render_text(report: Report, *, written_to: str = "", max_layers: int | None 
 def title(summary: Summary) -> str:
     """Return which model was quantized and how, e.g. ``"m.onnx: WEIGHT_QUANT, 8 bits"``."""
     bits = f"{summary.bits} bits" if summary.bits else "mixed bits"
+    bits = f"weights of {bits}" if summary.activations and summary.bits != 8 else bits
     device = "" if summary.runs_here else f" for {summary.device}"
     strategy = f" {summary.strategy}" if summary.strategy else ""
     return f"{summary.model}: {summary.quant_type}{strategy}{device}, {bits}"
@@ -244,6 +248,8 @@ def describe_sample(preview: Preview) -> str:
 def _fact_lines(report: Report, written_to: str) -> list[str]:
     entries = [("left in float" if i == 0 else "", text) for i, text in enumerate(left_float(report))]
     entries += facts(report.summary, written_to)
+    if steps := steps_line(report.steps):
+        entries.append(("steps", steps))
     if report.preview is not None:
         entries.append(("first sample", describe_sample(report.preview)))
         entries += [("", f"warning: {warning}") for warning in report.preview.warnings]

@@ -118,7 +118,7 @@ def _settled(entry: TensorPlan, values: NDArray[np.float32]) -> TensorPlan:
     """Give a weight of which it is not known what reads it the grids of the least squared error."""
     old = entry.weight
     assert old is not None  # the plan has codes
-    if entry.axis is None or entry.has_single_step or entry.bits > 8:
+    if entry.axis is None or entry.has_single_step or entry.symmetric or entry.bits > 8:  # symmetric: no offsets
         return entry
     if entry.block_length:
         searched = in_blocks(entry, values, search=True)

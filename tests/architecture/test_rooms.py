@@ -39,6 +39,8 @@ LIBRARIES: dict[str, set[str]] = {
     "balance": {"numpy"},
     "explorer": set(),
     "full_quant": set(),
+    "int8_decisions": set(),
+    "int8_weights": {"numpy"},
     "dynamic_quant": set(),
     "entries": set(),
     "mixed_bits": set(),
@@ -158,12 +160,26 @@ ROOMS: dict[str, set[str]] = {
         "flags",
         "graph",
         "int8",
+        "int8_decisions",
+        "int8_weights",
         "numerics",
         "plan",
         "route",
         "runtime",
         "search",
         "weight_quant",
+    },
+    "int8_decisions": {"config", "devices", "flags", "graph", "int8", "int8_weights", "plan", "search"},
+    "int8_weights": {
+        "calibration",
+        "config",
+        "graph",
+        "int8",
+        "numerics",
+        "pins",
+        "plan",
+        "search",
+        "weight_effort",
     },
     "dynamic_quant": {
         "calibration",
@@ -194,8 +210,9 @@ ROOMS: dict[str, set[str]] = {
         "runtime",
         "calibration",
         "figures",
-    },  # figures: to_html, inside the function
-    "manifest": {"__init__", "config", "graph", "plan", "publish", "route", "runtime"},
+        "search",
+    },  # figures: to_html, inside the function; search: what was done to each layer
+    "manifest": {"__init__", "config", "graph", "plan", "publish", "route", "runtime", "search"},  # search: the same
     "output": {"graph"},
     "debug": {"calibration", "config", "graph", "report", "route"},
     "pipeline": {

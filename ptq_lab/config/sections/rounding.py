@@ -14,10 +14,13 @@ _NO_SAMPLES = "there are no samples of your own"
 
 
 class RoundingOptions(OptionGroup):
-    """Which steps are tried to make quantized weights better; what is left out follows from [ptq_lab] effort."""
+    """Which steps are tried to make quantized weights better; what is left out follows from [ptq_lab] effort.
+
+    In full quantization they count at effort=best and for weights of fewer than 8 bits.
+    """
 
     section: ClassVar[str] = "ptq_lab.weights"
-    used_with: ClassVar[Needs] = MappingProxyType({"quant_type": ("WEIGHT_QUANT",)})
+    used_with: ClassVar[Needs] = MappingProxyType({"quant_type": ("WEIGHT_QUANT", "FULL_QUANT")})
 
     search_ranges: Annotated[
         bool | None,
