@@ -13,6 +13,7 @@ from ptq_lab.figures.depth import draw_depth
 from ptq_lab.figures.errors import draw_errors
 from ptq_lab.figures.front import draw_front
 from ptq_lab.figures.layers import draw_layers
+from ptq_lab.figures.lessons import Line
 from ptq_lab.figures.page import write_page
 from ptq_lab.figures.ranges import draw_ranges
 from ptq_lab.figures.sizes import draw_sizes
@@ -22,6 +23,7 @@ from ptq_lab.figures.thresholds import draw_threshold
 from ptq_lab.figures.weights import draw_weights
 
 __all__ = [
+    "Line",
     "draw_activations",
     "draw_bits",
     "draw_channels",

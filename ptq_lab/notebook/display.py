@@ -26,6 +26,7 @@ from ptq_lab.figures.depth import depth_html, depth_text, draw_depth
 from ptq_lab.figures.errors import draw_errors, errors_html, errors_text
 from ptq_lab.figures.front import draw_front, front_html, front_text
 from ptq_lab.figures.layers import draw_layers, layers_text
+from ptq_lab.figures.lessons import Line, lesson_html, lines_html
 from ptq_lab.figures.ranges import draw_ranges, ranges_text
 from ptq_lab.figures.side_by_side import side_by_side_html
 from ptq_lab.figures.sizes import draw_sizes, sizes_text
@@ -43,8 +44,9 @@ from ptq_lab.figures.tables import (
 )
 from ptq_lab.figures.thresholds import Counts, draw_threshold, threshold_text
 from ptq_lab.notebook.displayed import remember
-from ptq_lab.notebook.lessons import KINDS, show_lesson
+from ptq_lab.notebook.lessons import KINDS, STILL, lesson_bundle, show_lesson
 from ptq_lab.report.findings import Explanation, explanation_text
+from ptq_lab.report.formats import text_table
 from ptq_lab.report.harm import layer_errors_of
 from ptq_lab.report.side_by_side import SideBySide, side_by_side_text
 from ptq_lab.report.tables import ActivationRow, LayerRow, ProductRow, Report, Table
@@ -85,7 +87,7 @@ def figure_bundles(report: Report) -> tuple[Bundle, ...]:
     if report.activations:
         bundles.append(_figure_bundle(draw_ranges(report), ranges_html(report), ranges_text(report)))
     if report.steps:
-        bundles.append(_figure_bundle(draw_steps(report), steps_html(report), steps_text(report)))
+        bundles.append(steps_bundle(report))
     found = layer_errors_of(report)
     if found is not None:
         bundles.append(_figure_bundle(draw_depth(found), depth_html(found), depth_text(found)))
@@ -94,6 +96,35 @@ def figure_bundles(report: Report) -> tuple[Bundle, ...]:
         seen = report.predictions
         bundles.append(_figure_bundle(draw_confusion(seen), confusion_html(seen), confusion_text(seen)))
     return (*bundles, sizes)
+
+
+def steps_bundle(report: Report) -> Bundle:
+    """Return the error of each layer before and after the steps that made its weights better, by mime type."""
+    return _figure_bundle(draw_steps(report), steps_html(report), steps_text(report))
+
+
+def lines_bundle(
+    title: str, lines: Sequence[Line], *, x_title: str, y_title: str, ticks: Sequence[tuple[float, str]] = ()
+) -> Bundle:
+    """Return lines over common axes by mime type: a still picture, and the same numbers as a table.
+
+    Parameters
+    ----------
+    title : str
+    lines : sequence of Line
+    x_title, y_title : str
+    ticks : sequence of (x, name)
+        Names of places along the bottom.
+    """
+    drawing = lines_html(lines, label=title, x_title=x_title, y_title=y_title, ticks=ticks)
+    names, found = dict(ticks), [dict(line.points) for line in lines]
+    headers = (x_title, *(line.name for line in lines))
+    rows = [
+        (names.get(x, f"{x:g}"), *(f"{line[x]:.4g}" if x in line else "-" for line in found))
+        for x in sorted({x for line in found for x in line})
+    ]
+    table = text_table(headers, rows, right=headers[1:])
+    return {"text/plain": f"{title}, {y_title}\n{table}", "text/html": lesson_html(title, [], drawing=drawing)}
 
 
 def threshold_bundle(histogram: Counts, low: float, high: float, *, title: str = "") -> Bundle:
@@ -303,6 +334,7 @@ def _bundles() -> dict[type, Callable[[Any], Bundle]]:
         FrontData: front_bundle,
         MixedBitExplorer: explorer_bundle,
         SideBySide: side_by_side_bundle,
+        **dict.fromkeys(STILL, lesson_bundle),
     }
 
 

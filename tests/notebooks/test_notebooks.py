@@ -201,3 +201,38 @@ def test_mixed_bits_compares_three_ways_draws_the_front_and_writes_what_it_chose
     assert "50.0 kB cannot be reached" in said
     assert "the same widths: True" in said
     assert (tmp_path / "digits_mixed.onnx").exists()
+
+
+@pytest.mark.notebook
+def test_low_bits_lose_with_every_bit_less_by_rounding_and_much_less_at_the_best_effort(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    notebook = execute(ROOT / "notebooks" / "08_low_bits.ipynb", tmp_path, monkeypatch)
+    bundles = bundles_of(notebook)
+    said = "".join(output.text for cell in notebook.cells for output in cell.get("outputs", []) if "text" in output)
+    rows = re.findall(r"^ +(\d) +[\d.]+ kB +([\d.]+) +([\d.]+) +([\d.]+) ", said, re.MULTILINE)
+    sweep = {int(bits): tuple(map(float, psnr)) for bits, *psnr in rows}
+    assert list(sweep) == [8, 6, 4, 3, 2]
+    fast = [psnr[0] for psnr in sweep.values()]
+    assert fast == sorted(fast, reverse=True)
+    assert all(psnr[2] > max(psnr[:2]) for bits, psnr in sweep.items() if bits < 8)
+    assert max(sweep[8]) - min(sweep[8]) < 0.1
+    assert sweep[2][2] - sweep[2][0] > 5
+
+    steps = re.findall(r"^([a-zA-Z0-9. ]{10}) +([\d.]+) 0\.\d+ +([\d.]+) 0\.\d+$", said, re.MULTILINE)
+    ladders = {name.strip(): (float(three), float(two)) for name, three, two in steps}
+    assert list(ladders) == ["rounding", "biases", "gains", "ranges", "GPTQ", "sweeps", "scales", "blend 0.5", "best"]
+    assert ladders["rounding"] == (sweep[3][0], sweep[2][0])
+    for at in (0, 1):  # W3, W2
+        assert ladders["rounding"][at] < ladders["biases"][at] < ladders["ranges"][at] < ladders["GPTQ"][at]
+        assert ladders["blend 0.5"][at] > ladders["GPTQ"][at]
+
+    answers = re.findall(r"^ +([42])  (fast|balanced|best) +([\d.]+) ", said, re.MULTILINE)
+    top1 = {(bits, effort): float(share) for bits, effort, share in answers}
+    assert len(top1) == 6
+    assert top1["2", "best"] > top1["2", "fast"] + 0.1
+    (gallery,) = [bundle for bundle in bundles if "One picture through 8 runs" in bundle.get("text/html", "")]
+    assert gallery["text/html"].count("data:image/png;base64,") == 3 + 2 * 8
+    (figure,) = [bundle[PLOTLY] for bundle in bundles if PLOTLY in bundle]
+    before, after = (trace["y"] for trace in figure["data"])
+    assert max(after) < min(0.1, max(before))
