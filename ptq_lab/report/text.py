@@ -11,6 +11,7 @@ import textwrap
 from collections import Counter
 from collections.abc import Sequence
 
+from ptq_lab.report.coding_text import coding_table
 from ptq_lab.report.depth_text import depth_table, pair_table
 from ptq_lab.report.dynamic_text import performance_table, product_table
 from ptq_lab.report.findings import explanation_text
@@ -102,6 +103,8 @@ def render_text(report: Report, *, written_to: str = "", max_layers: int | None 
         blocks.append(_output_table(report.outputs))
     if report.layers:
         blocks.append(_layer_table(report.layers, max_layers))
+    if coded := coding_table(report.layers, max_layers):
+        blocks.append(coded)
     if report.errors:
         blocks.append(depth_table(report.errors, max_layers))
     if pairs := pair_table(report.pairs, max_layers):
