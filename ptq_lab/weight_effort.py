@@ -88,7 +88,7 @@ def prepare(
     InferenceError
         If onnxruntime fails, or the function is not the same.
     """
-    if not rungs:
+    if not rungs and not (config.lab.coded and config.common.bit_num):
         return Prepared(model)
     prepared = fold_batchnorm(model)
     notes: tuple[str, ...] = ()

@@ -292,8 +292,16 @@ def _quantized_row(entry: TensorPlan, values: NDArray[np.float32], stored: int |
         step=entry.coding.step if entry.coding is not None else None,
         levels=entry.coding.levels if entry.coding is not None else None,
         entropy=entry.coding.entropy if entry.coding is not None else None,
-        bound=rate_bound(values, entry.weight, error) if entry.coding is not None and values.size else None,
+        bound=_bound(entry, values, error),
     )
+
+
+def _bound(entry: TensorPlan, values: NDArray[np.float32], error: float) -> float | None:
+    """Return Shannon's bound for an entropy-coded weight; of few values a density is uncertain, codes are not."""
+    if entry.coding is None or entry.weight is None or not values.size:
+        return None
+    bound = rate_bound(values, entry.weight, error)
+    return None if bound is None else min(bound, entry.coding.entropy)
 
 
 def _count(products: int) -> str:

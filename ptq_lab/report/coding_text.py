@@ -90,7 +90,7 @@ def coding_table(layers: Sequence[LayerRow], limit: int | None = None) -> str:
     >>> row = LayerRow(node="conv", op_type="Conv", tensor="w", shape=(8, 3, 3, 3), bits=5, granularity="per-tensor",
     ...                storage="coded", bytes_before=864, bytes_after=108, relative_error=0.04, entropy=3.9, bound=3.6)
     >>> print(coding_table([row]).splitlines()[2])
-    conv   Conv      216  4.0 %           5     3.90        4.00           3.60  108 B
+    conv   Conv      216  4.0 %             5     3.90        4.00           3.60  108 B
     """
     rows = coded_rows(layers)
     if not rows:

@@ -58,6 +58,6 @@ def test_reports_of_packed_weights_say_nothing_of_coding(made: MadeReports, tmp_
 def test_the_page_has_figure_and_table_and_the_json_has_the_bound(made: MadeReports, tmp_path: Path) -> None:
     report = coded_report(made)
     page = write_page(report, tmp_path / "r.html").read_text(encoding="utf-8").split("<script>")[0]
-    assert page.count("Packed and coded: 4.00 bits per weight coded") == 2  # title, and name of the still picture
+    assert page.count("Packed and coded: 4.00 bits per weight coded") == 3  # title; name and heading of the picture
     assert page.count('<th scope="col" class="n">Shannon bound</th>') == 1
     assert [row.bound for row in Report.from_json(report.to_json()).layers] == [3.6, None, None]
