@@ -11,6 +11,7 @@ import pytest
 from ptq_lab import demo, load_session, preview, quantize, unpack
 from ptq_lab.errors import ConfigError, OutputError
 from ptq_lab.numerics.entropy import code_entropy
+from ptq_lab.report.text import render_text
 from ptq_lab.result import QuantResult
 from ptq_lab.runtime import open_session
 
@@ -182,4 +183,4 @@ def test_the_report_of_a_container_has_a_bound_below_the_entropy_of_every_layer(
             assert row.entropy is not None
             assert 0.0 < row.bound <= row.entropy
             assert row.bound < row.entropy or np.prod(row.shape) < 3000  # of few values nobody knows the density
-    assert "Shannon bound" in str(report)
+    assert "Shannon bound" in render_text(report)

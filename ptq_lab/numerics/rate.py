@@ -64,11 +64,11 @@ def rate_bound(values: NDArray[np.float32], weight: QuantizedWeight, error: floa
     -----
     Shannon's lower bound, ``h - 1/2 log2(2 pi e D)``, with the mean squared error D and the differential entropy h of
     the weights given the grid of their channel: the mean of ``log2(scale)`` plus the entropy of the density of
-    ``(w - offset) / scale``. For normally distributed weights under one scale this is
-    ``1/2 log2(variance / D)``; all other densities of the same variance have less. The model is that of an order-0 coder: weights are independent draws, and
-    only their density (not their order) can be used; the scales themselves are not counted. Rounding to multiples
-    of one step costs ``1/2 log2(2 pi e / 12) = 0.254`` bit more where steps are fine, which is the price of rounding
-    weights one by one (Gish and Pierce 1968). Cover and Thomas, Elements of Information Theory, chapter 10.
+    ``(w - offset) / scale``. For normally distributed weights under one scale this is ``1/2 log2(variance / D)``; all
+    other densities of the same variance have less. The model is that of an order-0 coder: weights are independent
+    draws, and only their density (not their order) can be used; the scales themselves are not counted. Rounding to
+    multiples of one step costs ``1/2 log2(2 pi e / 12) = 0.254`` bit more where steps are fine, which is the price of
+    rounding weights one by one (Gish and Pierce 1968). Cover and Thomas, Elements of Information Theory, chapter 10.
 
     Examples
     --------
