@@ -89,7 +89,8 @@ def prepare(
     InferenceError
         If onnxruntime fails, or the function is not the same.
     """
-    if not rungs and config.weight.dequant_strategy is None:
+    chooses_grids = config.lab.coded and config.common.bit_num
+    if not rungs and config.weight.dequant_strategy is None and not chooses_grids:
         return Prepared(model)
     prepared = fold_batchnorm(model)
     if not rungs:

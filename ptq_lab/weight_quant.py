@@ -8,7 +8,18 @@ from ptq_lab.calibration import Samples
 from ptq_lab.config import QuantConfig
 from ptq_lab.errors import ConfigError, Problem
 from ptq_lab.flags import Flags
-from ptq_lab.graph import Model, Rules, Targets, apply_plan, find_targets, raise_opset, required_opset, store_half
+from ptq_lab.graph import (
+    Model,
+    Rules,
+    Targets,
+    apply_plan,
+    find_targets,
+    fold_batchnorm,
+    raise_opset,
+    required_opset,
+    store_half,
+    tie_weights,
+)
 from ptq_lab.graph.lookups import LOOKUPS
 from ptq_lab.manifest import metadata
 from ptq_lab.mixed_bits import Chosen, MixedBits, choices_of, limits_output
@@ -20,7 +31,7 @@ from ptq_lab.publish import file_bytes
 from ptq_lab.route import Quantized
 from ptq_lab.runtime import require_same
 from ptq_lab.search.climb import climb
-from ptq_lab.search.coded import count_codes
+from ptq_lab.search.coded import choose_grids, count_codes
 from ptq_lab.weight_effort import prepare, rungs_of
 
 MIXED_START = 8  # bits that weights have before each gets its own width
@@ -39,7 +50,11 @@ def preview_weights(original: Model, config: QuantConfig) -> QuantPlan:
     ConfigError
         If widths follow from runs of the model, which need samples.
     """
+    original = _tied(original, config)
     plan, pins, _ = pinned_plan(original, config)
+    if config.common.bit_num != 0 and _chooses_grids(config):
+        folded = fold_batchnorm(original)
+        return choose_grids(round_weights(pinned_plan(folded, config)[0], folded.weight), folded.weight, keep=pins)[0]
     if config.common.bit_num != 0:
         return divide_weights(plan, original, config)
     if limits_output(config):
@@ -82,6 +97,7 @@ def quantize_weights(
     Real samples make the weights better, as far as the effort says; without any, they are rounded to the nearest step.
     """
     rungs, about = rungs_of(config, samples)
+    original = _tied(original, config)
     decided, pins, problems = pinned_plan(original, config)
     notes = (*map(str, problems), *about)
     made = prepare(original, rungs, decided, config, samples, progress=progress)
@@ -110,6 +126,9 @@ def quantize_weights(
         plan = round_weights(decided, prepared.weight, progress=progress)
         if flags.executor is not None:
             notes += ("the executor was not used: rounding weights does not split into tasks",)
+        if _chooses_grids(config):
+            plan, chosen_grids = choose_grids(plan, prepared.weight, keep=pins)
+            notes += (chosen_grids,) if chosen_grids else ()
     climbed = climb(plan, prepared, samples, rungs, providers=config.lab.providers, progress=progress)
     if chosen is not None:
         climbed = chosen.within_drop(climbed, plan, write, flags.metric)
@@ -133,6 +152,16 @@ def quantize_weights(
         rounding=climbed.layers,
         interrupted="; ".join(stopped),
     )
+
+
+def _tied(original: Model, config: QuantConfig) -> Model:
+    """Return a model that holds equal weights once, unless nodes are named, which then have to keep their own."""
+    return original if config.layer_bits or config.common.skip_quant_node else tie_weights(original)
+
+
+def _chooses_grids(config: QuantConfig) -> bool:
+    """Tell whether one step per tensor may stand for a given width: codes are coded, and nobody asks for the grids."""
+    return config.lab.coded and "per_channel" not in config.weight.model_fields_set
 
 
 def _write(original: Model, config: QuantConfig, plan: QuantPlan, *, half: bool) -> Model:

@@ -8,6 +8,7 @@ from ptq_lab.figures.activations import draw_activations
 from ptq_lab.figures.bits import draw_bits
 from ptq_lab.figures.causes import explanation_html
 from ptq_lab.figures.channels import draw_channels
+from ptq_lab.figures.coding import draw_coding
 from ptq_lab.figures.confusion import draw_confusion
 from ptq_lab.figures.depth import draw_depth
 from ptq_lab.figures.errors import draw_errors
@@ -27,6 +28,7 @@ __all__ = [
     "draw_activations",
     "draw_bits",
     "draw_channels",
+    "draw_coding",
     "draw_confusion",
     "draw_depth",
     "draw_errors",

@@ -18,6 +18,7 @@ from ptq_lab.graph.rewrite import apply_plan, required_onnxruntime, required_ops
 from ptq_lab.graph.skip import match_nodes
 from ptq_lab.graph.targets import Rules, Skip, Target, Targets, find_targets
 from ptq_lab.graph.tensors import TensorSpec
+from ptq_lab.graph.ties import tie_weights
 
 __all__ = [
     "OPERATORS",
@@ -45,4 +46,5 @@ __all__ = [
     "required_opset",
     "save_model",
     "store_half",
+    "tie_weights",
 ]

@@ -21,6 +21,7 @@ from IPython.display import publish_display_data
 
 from ptq_lab.errors import Problem
 from ptq_lab.figures.causes import explanation_html
+from ptq_lab.figures.coding import coding_html, coding_text, draw_coding
 from ptq_lab.figures.confusion import confusion_html, confusion_text, draw_confusion
 from ptq_lab.figures.depth import depth_html, depth_text, draw_depth
 from ptq_lab.figures.errors import draw_errors, errors_html, errors_text
@@ -45,6 +46,7 @@ from ptq_lab.figures.tables import (
 from ptq_lab.figures.thresholds import Counts, draw_threshold, threshold_text
 from ptq_lab.notebook.displayed import remember
 from ptq_lab.notebook.lessons import KINDS, STILL, lesson_bundle, show_lesson
+from ptq_lab.report.coding_text import coded_rows
 from ptq_lab.report.findings import Explanation, explanation_text
 from ptq_lab.report.formats import text_table
 from ptq_lab.report.harm import layer_errors_of
@@ -95,7 +97,10 @@ def figure_bundles(report: Report) -> tuple[Bundle, ...]:
     if report.predictions is not None:
         seen = report.predictions
         bundles.append(_figure_bundle(draw_confusion(seen), confusion_html(seen), confusion_text(seen)))
-    return (*bundles, sizes)
+    bundles.append(sizes)
+    if coded_rows(report.layers):
+        bundles.append(_figure_bundle(draw_coding(report), coding_html(report), coding_text(report)))
+    return tuple(bundles)
 
 
 def steps_bundle(report: Report) -> Bundle:

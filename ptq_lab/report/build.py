@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from ptq_lab.calibration.outlines import Outline
 from ptq_lab.graph import Model, Skip, required_onnxruntime
 from ptq_lab.numerics import TensorStatistics, weight_error
+from ptq_lab.numerics.rate import rate_bound
 from ptq_lab.plan import QuantPlan, TensorPlan
 from ptq_lab.report.activations import activation_rows
 from ptq_lab.report.compare import Measured
@@ -293,7 +294,16 @@ def _quantized_row(entry: TensorPlan, values: NDArray[np.float32], stored: int |
         step=entry.coding.step if entry.coding is not None else None,
         levels=entry.coding.levels if entry.coding is not None else None,
         entropy=entry.coding.entropy if entry.coding is not None else None,
+        bound=_bound(entry, values, error),
     )
+
+
+def _bound(entry: TensorPlan, values: NDArray[np.float32], error: float) -> float | None:
+    """Return Shannon's bound for an entropy-coded weight; of few values a density is uncertain, codes are not."""
+    if entry.coding is None or entry.weight is None or not values.size:
+        return None
+    bound = rate_bound(values, entry.weight, error)
+    return None if bound is None else min(bound, entry.coding.entropy)
 
 
 def _count(products: int) -> str:

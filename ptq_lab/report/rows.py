@@ -36,6 +36,8 @@ class LayerRow:
         Different codes; known where they are entropy-coded, as is the next.
     entropy : float or None
         Bits per code, order 0: the limit of a coder.
+    bound : float or None
+        Shannon's lower bound at this error, bits per weight; known where weights are entropy-coded.
     """
 
     node: str
@@ -53,6 +55,7 @@ class LayerRow:
     step: float | None = None
     levels: int | None = None
     entropy: float | None = None
+    bound: float | None = None
 
     @property
     def quantized(self) -> bool:

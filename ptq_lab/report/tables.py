@@ -323,7 +323,7 @@ class Report:
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     report.to_csv(f"{folder}/layers.csv")
         ...     print(Path(f"{folder}/layers.csv").read_text().splitlines()[0])
-        node,op_type,tensor,shape,bits,granularity,storage,bytes_before,bytes_after,relative_error,sqnr_db,reason,step,levels,entropy
+        node,op_type,tensor,shape,bits,granularity,storage,bytes_before,bytes_after,relative_error,sqnr_db,reason,step,levels,entropy,bound
         """
         self.layers.to_csv(path)
 

@@ -236,3 +236,29 @@ def test_low_bits_lose_with_every_bit_less_by_rounding_and_much_less_at_the_best
     (figure,) = [bundle[PLOTLY] for bundle in bundles if PLOTLY in bundle]
     before, after = (trace["y"] for trace in figure["data"])
     assert max(after) < min(0.1, max(before))
+
+
+@pytest.mark.notebook
+def test_storage_shows_where_bytes_are_what_codes_are_worth_and_loads_what_it_packed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    notebook = execute(ROOT / "notebooks" / "05_storage.ipynb", tmp_path, monkeypatch)
+    bundles = bundles_of(notebook)
+    (sizes, bits) = [bundle for bundle in bundles if PLOTLY in bundle]
+    assert "Where the bytes are" in sizes[PLOTLY]["layout"]["title"]["text"]
+    assert {trace["name"] for trace in bits[PLOTLY]["data"]} >= {"packed", "coded, with scales", "Shannon bound"}
+    assert "Shannon bound" in bits["text/html"]
+    said = "".join(output.text for cell in notebook.cells for output in cell.get("outputs", []) if "text" in output)
+    files = dict(re.findall(r"^digits\.(onnx|ptqz) +([\d,]+) bytes", said, re.MULTILINE))
+    assert int(files["ptqz"].replace(",", "")) < 0.9 * int(files["onnx"].replace(",", ""))
+    rows = re.findall(r"^ +(\d) +([\d.]+) +([\d.]+) +([\d.]+)$", said, re.MULTILINE)
+    assert len(rows) == 5
+    assert all(float(bound) < float(entropy) < float(width) for width, entropy, _, bound in rows)
+    ways = re.findall(r"^\d bits +([\d,]+) +([\d.]+) +([\d,]+) +([\d.]+) +\d+ of \d+", said, re.MULTILINE)
+    assert len(ways) == 3
+    for grids, error, chosen, ours in ways:
+        assert int(chosen.replace(",", "")) < int(grids.replace(",", ""))
+        assert float(ours) <= float(error)
+    assert "the same answers to the last bit: True" in said
+    assert "packed and unpacked, the same file: True" in said
+    assert re.search(r"damaged\.ptqz: the tensor \S+ cannot be decoded: its checksum is wrong", said)
