@@ -139,6 +139,9 @@ def test_dry_run_shows_the_pinned_width_of_a_layer(shell: Any, cell: Any) -> Non
         ("{demo.model_path} --samples {value}", r": \{value\} has no value"),
         ("{demo.model_path} --samples 'a{b'", "cannot be replaced by a value; check the braces"),
         ("{missing}/{demo.name}.onnx --samples {demo.calib_path}", r": \{missing\} has no value"),
+        ("$demo -o $missing", r": \$missing has no value"),
+        ("$demo -o {missing}", r": \{missing\} has no value"),
+        ("{demo.model_path} -o $missing.onnx", r": \$missing\.onnx has no value"),
     ],
 )
 def test_a_wrong_first_line_is_one_line_that_says_what_is_wrong(shell: Any, cell: Any, line: str, says: str) -> None:
