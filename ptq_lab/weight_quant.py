@@ -92,6 +92,7 @@ def quantize_weights(
     if config.common.bit_num == 0 and decided.entries:
         search = MixedBits(
             original=prepared,
+            reference=original,
             plan=decided,
             pins=pins,
             config=config,

@@ -40,7 +40,8 @@ LIBRARIES: dict[str, set[str]] = {
     "full_quant": set(),
     "dynamic_quant": set(),
     "entries": set(),
-    "mixed_bits": set(),
+    "mixed_bits": {"numpy"},
+    "budget": set(),
     "result": set(),
     "explanation": set(),
     "advice": set(),
@@ -84,7 +85,8 @@ ROOMS: dict[str, set[str]] = {
     "route": {"graph", "numerics", "plan", "search"},  # search: what was done to each layer
     "search": {"numerics", "graph", "plan", "int8", "runtime", "calibration", "entries"},
     "devices": {"graph", "int8", "numerics"},
-    "mixed_bits": {"calibration", "config", "flags", "graph", "plan", "report", "runtime", "search"},
+    "mixed_bits": {"budget", "calibration", "config", "flags", "graph", "plan", "report", "runtime", "search"},
+    "budget": {"config", "graph"},
     "weight_quant": {
         "calibration",
         "config",
@@ -181,7 +183,7 @@ ROOMS: dict[str, set[str]] = {
     "publish": {"config", "container", "graph", "output", "report"},
     "container": {"__init__", "graph", "numerics", "output", "plan", "runtime"},
     "calibration": {"graph", "numerics", "runtime"},
-    "evaluation": {"calibration", "graph", "top1"},
+    "evaluation": {"calibration", "graph", "runtime", "top1"},
     "top1": {"calibration", "numerics"},
     "report": {
         "numerics",
