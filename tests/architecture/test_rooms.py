@@ -42,6 +42,7 @@ LIBRARIES: dict[str, set[str]] = {
     "entries": set(),
     "mixed_bits": {"numpy"},
     "budget": set(),
+    "stored_costs": set(),
     "result": set(),
     "explanation": set(),
     "advice": set(),
@@ -87,6 +88,7 @@ ROOMS: dict[str, set[str]] = {
     "devices": {"graph", "int8", "numerics"},
     "mixed_bits": {"budget", "calibration", "config", "flags", "graph", "plan", "report", "runtime", "search"},
     "budget": {"config", "graph"},
+    "stored_costs": {"graph", "plan", "report", "search"},
     "weight_quant": {
         "calibration",
         "config",
@@ -100,6 +102,7 @@ ROOMS: dict[str, set[str]] = {
         "route",
         "runtime",
         "search",
+        "stored_costs",
         "weight_effort",
     },
     "result": {
