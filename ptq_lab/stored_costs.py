@@ -33,12 +33,15 @@ def costly_widths(model: Model, plan: QuantPlan) -> tuple[str, ...]:
         A note about the nodes that decode, one about the opset, or nothing; losses below a thousandth of the file are
         passed over.
     """
-    narrow = [entry for entry in plan.entries if entry.bits < PLAIN and entry.coding is None]
+    if any(entry.coding is not None for entry in plan.entries):
+        return ()
+    narrow = [entry for entry in plan.entries if entry.bits < PLAIN]
     few = [entry for entry in narrow if _saved(entry) < _MOST_DECODING]
     saved = sum(map(_saved, narrow))
     reach = len(few) * _MOST_DECODING + (_MOST_RAISING if saved < _MOST_RAISING else 0)
     if not narrow or reach * _MATTERS < model.size:
         return ()
+    plan = replace(plan, biases={})  # they change no size, and what is written to be weighed has no room for them
     sizes = measure_file_sizes(model, plan, sorted({PLAIN, *(entry.bits for entry in narrow)}))
     losses = {entry.tensor: sizes.decoding[entry.bits] - sizes.decoding[PLAIN] - _saved(entry) for entry in narrow}
     lost = sorted((entry for entry in few if losses[entry.tensor] > 0), key=lambda entry: -losses[entry.tensor])

@@ -40,3 +40,11 @@ def test_how_much_smaller_eight_bits_would_be_is_what_it_is(tmp_path: Path) -> N
 @pytest.mark.parametrize("bits", [4, 8])
 def test_bits_that_pay_are_not_talked_about(tmp_path: Path, bits: int) -> None:
     assert "smaller" not in written(tmp_path, bits, {})[1]
+
+
+def test_weights_whose_biases_were_corrected_are_weighed_too() -> None:
+    card = demo.load("digits_transformer")
+    common = {"quant_type": "WEIGHT_QUANT", "bit_num": 3, "min_quant_weight_channel": 0}
+    result = quantize(card.model_path, {"common_quant_param": common}, samples=card.calib_path)
+    assert result.plan.biases
+    assert any("the nodes that decode" in note for note in result.report.summary.notes)
