@@ -176,6 +176,8 @@ class QuantPlan:
         PlanError
             If there is none; the message has the nearest name, or says why it stays float.
         """
+        if not isinstance(name, str):
+            raise PlanError(f"{name!r} is no name of a tensor or node, which are texts", tensor=str(name))
         found = [entry for entry in self.entries if entry.tensor == name]
         if not found:
             nodes = match_nodes(

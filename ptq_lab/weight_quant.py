@@ -32,6 +32,7 @@ from ptq_lab.route import Quantized
 from ptq_lab.runtime import require_same
 from ptq_lab.search.climb import climb
 from ptq_lab.search.coded import choose_grids, count_codes
+from ptq_lab.stored_costs import costly_widths
 from ptq_lab.weight_effort import prepare, rungs_of
 
 MIXED_START = 8  # bits that weights have before each gets its own width
@@ -111,6 +112,7 @@ def quantize_weights(
     if config.common.bit_num == 0 and decided.entries:
         search = MixedBits(
             original=prepared,
+            reference=original,
             plan=decided,
             pins=pins,
             config=config,
@@ -134,6 +136,7 @@ def quantize_weights(
         climbed = chosen.within_drop(climbed, plan, write, flags.metric)
     plan, notes = climbed.plan, (*notes, *climbed.notes)
     plan = count_codes(plan) if config.lab.coded else plan
+    notes += costly_widths(prepared, plan)
     raised = raise_opset(prepared, required_opset(plan))
     if raised is not prepared:
         require_same(original, raised, next(iter(samples)))

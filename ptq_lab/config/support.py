@@ -44,7 +44,7 @@ def unsupported(config: QuantConfig) -> tuple[Problem, ...]:
             if everywhere or declared.works(value, group.default(key)):
                 continue
             message = f"{declared.kind.write(value)} is not implemented yet"
-            hint = _available(declared, group.default(key))
+            hint = declared.instead or _available(declared, group.default(key))
             finding = Finding(level="error", section=section, key=key, message=message, hint=hint)
             found.append(located(config, finding))
     return tuple(sorted(found, key=lambda problem: (problem.line or float("inf"), problem.column)))

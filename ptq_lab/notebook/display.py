@@ -187,7 +187,12 @@ def problems_bundle(problems: Sequence[Problem]) -> Bundle:
 
 
 def show_result(
-    result: QuantResult, *, temporary: bool = False, level: str = "full", max_rows: int | None = None
+    result: QuantResult,
+    *,
+    temporary: bool = False,
+    replaced: str = "",
+    level: str = "full",
+    max_rows: int | None = None,
 ) -> None:
     """Publish the remarks on the configuration, then the report without them, then its figures.
 
@@ -196,12 +201,15 @@ def show_result(
     result : QuantResult
     temporary : bool
         Its file is gone with it.
+    replaced : str
+        What stood in the place of its file, in words; empty: nothing.
     level : {"full", "short", "none"}
         Everything; the summary without tables and figures; one line. Remarks are always shown.
     max_rows : int, optional
         Rows of each table at most.
     """
     place = f"{result.model_path} (temporary; -o or .save(folder) keeps it)" if temporary else str(result.model_path)
+    place += f", which replaced {replaced}" if replaced else ""
     remarks = result.config.problems
     said = {str(problem) for problem in remarks}
     summary = result.report.summary
@@ -210,7 +218,8 @@ def show_result(
     if remarks:
         show(problems_bundle(remarks))
     if level == "none":
-        show(line_bundle(brief(summary)))
+        gone = f"; {result.model_path.name} replaced {replaced}" if replaced else ""
+        show(line_bundle(brief(summary) + gone))
     elif level == "short":
         show(report_bundle(_without_tables(report), written_to=place))
     else:

@@ -43,7 +43,9 @@ LIBRARIES: dict[str, set[str]] = {
     "int8_weights": {"numpy"},
     "dynamic_quant": set(),
     "entries": set(),
-    "mixed_bits": set(),
+    "mixed_bits": {"numpy"},
+    "budget": set(),
+    "stored_costs": set(),
     "result": set(),
     "explanation": set(),
     "advice": set(),
@@ -87,7 +89,9 @@ ROOMS: dict[str, set[str]] = {
     "route": {"graph", "numerics", "plan", "search"},  # search: what was done to each layer
     "search": {"numerics", "graph", "plan", "int8", "runtime", "calibration", "entries"},
     "devices": {"graph", "int8", "numerics"},
-    "mixed_bits": {"calibration", "config", "flags", "graph", "plan", "report", "runtime", "search"},
+    "mixed_bits": {"budget", "calibration", "config", "flags", "graph", "plan", "report", "runtime", "search"},
+    "budget": {"config", "graph"},
+    "stored_costs": {"graph", "plan", "report", "search"},
     "weight_quant": {
         "calibration",
         "config",
@@ -102,6 +106,7 @@ ROOMS: dict[str, set[str]] = {
         "route",
         "runtime",
         "search",
+        "stored_costs",
         "weight_effort",
     },
     "result": {
@@ -200,7 +205,7 @@ ROOMS: dict[str, set[str]] = {
     "publish": {"config", "container", "graph", "output", "report"},
     "container": {"__init__", "graph", "numerics", "output", "plan", "runtime"},
     "calibration": {"graph", "numerics", "runtime"},
-    "evaluation": {"calibration", "graph", "top1"},
+    "evaluation": {"calibration", "graph", "runtime", "top1"},
     "top1": {"calibration", "numerics"},
     "report": {
         "numerics",

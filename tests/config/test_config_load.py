@@ -334,3 +334,9 @@ class TestUnsupported:
             "line 4: [transform_quant_param] export_precision_mode: FLOAT32 is not implemented yet; so far: QUANT"
         ]
         assert (problems[0].column, problems[0].end_column) == (23, 30)
+
+
+def test_an_option_that_does_not_work_so_far_says_what_to_use_instead() -> None:
+    text = "[common_quant_param]\nquant_type=FULL_QUANT\n[full_quant_param]\nenable_smooth_shift=true\n"
+    (problem,) = unsupported(load_config(text))
+    assert problem.hint == "leave it out; smooth_alpha rescales without centring"
