@@ -36,7 +36,8 @@ def main() -> int:
     facts = machine_facts()
     known = {"processor": f"{facts['processor']}, {os.cpu_count()} CPUs", "command": command()}
     known["runtime"] = f"onnxruntime {version('onnxruntime')}, numpy {version('numpy')}"
-    limits = Limits(rounds=asked.rounds, repeat_below=asked.repeat_below, timeout=asked.timeout)
+    adapters = asked.adapters.resolve() if asked.adapters else installed.HERE
+    limits = Limits(rounds=asked.rounds, repeat_below=asked.repeat_below, timeout=asked.timeout, adapters=adapters)
     with tempfile.TemporaryDirectory() as folder:
         work = (asked.work or Path(folder)).resolve()
         for name, found in wanted.items():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -37,11 +38,14 @@ class Limits:
         Seconds; what takes longer is quantized once, and its file is timed in every round all the same.
     timeout : float
         Seconds for one task.
+    adapters : Path
+        The folder of ``peer_<tool>.py``.
     """
 
     rounds: int = 3
     repeat_below: float = 20.0
     timeout: float = 900.0
+    adapters: Path = HERE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,7 +159,7 @@ def _quantize(subject: Subject, trial: Trial, limits: Limits) -> None:
     task, python = trial.task, python_of(trial.task.tool)
     assert python is not None  # only installed tools are asked
     trial.load = trial.load or f"{os.getloadavg()[0]:.1f}"
-    command = [python, HERE / f"peer_{task.tool}.py", "--model", subject.model, "--calib", subject.calib]
+    command = [python, limits.adapters / f"peer_{task.tool}.py", "--model", subject.model, "--calib", subject.calib]
     command += ["--calib-size", str(subject.samples), "--out", trial.file, "--mode", task.mode]
     cost = run_measured([*command, f"--variant={task.variant}"], limits.timeout)
     trial.costs.append(cost)
@@ -197,7 +201,7 @@ def _last_words(output: str) -> str:
 
 def _one_line(text: str) -> str:
     """Make one line of a message, without the folders of this machine."""
-    words = " ".join(text.split()).replace(str(HERE), "")
+    words = re.sub(r"^onnxruntime\S*_state\.", "", " ".join(text.split()))
     return " ".join(word.rsplit("/", 1)[-1] if word.count("/") > 1 else word for word in words.split(" "))[:160]
 
 
