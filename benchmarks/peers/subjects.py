@@ -103,7 +103,8 @@ def _images(model: Path, data: str, options: dict[str, Any], count: int) -> tupl
         DATA / f"{data}-{part}", inputs, preprocess=Preprocessing(**options)
     )
     name, calib, judged = inputs[0].name, opened("calib"), opened("eval")
-    chosen = [calib[int(index)] for index in np.linspace(0, len(calib) - 1, min(count, len(calib)))]
+    spread = {int(index) for index in np.linspace(0, len(calib) - 1, min(count, len(calib)))}
+    chosen = [feeds for index, feeds in enumerate(calib) if index in spread]
     known = read_labels(DATA / f"{data}-eval" / "labels.txt")
     labels = np.array([known[judged.place(index).rsplit("/", 1)[-1]] for index in range(len(judged))])
     stacked = [np.concatenate([feeds[name] for feeds in part]) for part in (chosen, judged)]

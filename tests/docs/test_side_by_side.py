@@ -7,6 +7,7 @@ import importlib
 import json
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -68,7 +69,7 @@ def test_no_point_lies_below_and_left_of_the_line(page: Any) -> None:
         best = picture.frontier(some, picture.SIZE)
         for row in some:
             assert row in best or any(each.bytes <= row.bytes and each.error <= row.error for each in best)
-        assert all(a.bytes < b.bytes and a.error > b.error for a, b in zip(best, best[1:], strict=False))
+        assert all(a.bytes < b.bytes and a.error > b.error for a, b in pairwise(best))
 
 
 def test_rows_come_back_from_the_file_as_they_were_written(page: Any, tmp_path: Path) -> None:
