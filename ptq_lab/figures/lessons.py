@@ -134,7 +134,7 @@ def lines_html(
     xs = [x for line in lines for x, _ in line.points]
     ys = [y for line in lines for _, y in line.points]
     left, right = min(xs), max(xs)
-    marks = round_numbers(min(ys), max(ys))
+    marks = round_numbers(min(ys), max(ys), count=7)
     bottom, top = min(marks[0], *ys), max(marks[-1], *ys)
 
     def across(x: float) -> float:

@@ -26,7 +26,7 @@ def execute(path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> nbform
     notebook = nbformat.read(path, as_version=4)
     NotebookClient(
         notebook,
-        timeout=120,
+        timeout=300,  # for a cell; one that sweeps takes minutes on a busy machine
         kernel_name="python3",
         store_widget_state=False,
         resources={"metadata": {"path": str(folder)}},
