@@ -25,7 +25,8 @@ def costly_widths(model: Model, plan: QuantPlan) -> tuple[str, ...]:
     model : Model
         The float model.
     plan : QuantPlan
-        Packed codes; of coded ones nothing is said, because they have no nodes that decode them.
+        Packed codes; of coded ones nothing is said, because no nodes decode them, nor of those decoded at
+        run time, whose form is asked for because of memory.
 
     Returns
     -------
@@ -33,7 +34,7 @@ def costly_widths(model: Model, plan: QuantPlan) -> tuple[str, ...]:
         A note about the nodes that decode, one about the opset, or nothing; losses below a thousandth of the file are
         passed over.
     """
-    if any(entry.coding is not None for entry in plan.entries):
+    if any(entry.coding is not None or entry.on_the_fly for entry in plan.entries):
         return ()
     narrow = [entry for entry in plan.entries if entry.bits < PLAIN]
     few = [entry for entry in narrow if _saved(entry) < _MOST_DECODING]

@@ -48,3 +48,13 @@ def test_weights_whose_biases_were_corrected_are_weighed_too() -> None:
     result = quantize(card.model_path, {"common_quant_param": common}, samples=card.calib_path)
     assert result.plan.biases
     assert any("the nodes that decode" in note for note in result.report.summary.notes)
+
+
+@pytest.mark.parametrize("bits", [2, 4])
+def test_weights_decoded_at_run_time_are_not_talked_about(bits: int) -> None:
+    card = demo.load("digits_transformer")
+    common = {"quant_type": "WEIGHT_QUANT", "bit_num": bits, "min_quant_weight_channel": 0}
+    settings = {"common_quant_param": common, "weight_quant_param": {"dequant_strategy": "ON_THE_FLY"}}
+    result = quantize(card.model_path, settings)
+    assert any(entry.on_the_fly for entry in result.plan.entries)
+    assert not any("would be" in note and "smaller" in note for note in result.report.summary.notes)
