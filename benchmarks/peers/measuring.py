@@ -24,6 +24,7 @@ from peers.rows import FAILED, NOT_LOADABLE, NOT_OFFERED, OK, TIMED_OUT, Row
 from peers.subjects import Subject
 
 Told = Callable[["Trial", str], None]
+FLOAT_OUTPUTS = "float_outputs.npy"
 ONE_THREAD = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 
 
@@ -78,6 +79,7 @@ def measure(subject: Subject, tasks: Sequence[Task], work: Path, limits: Limits,
     """Quantize a model in every way asked for, judge the files, and tell of every trial after each of its rounds."""
     folder = work / subject.name
     folder.mkdir(parents=True, exist_ok=True)
+    (folder / FLOAT_OUTPUTS).unlink(missing_ok=True)
     trials = [Trial(task, folder / f"{task.label}.onnx") for task in tasks]
     for turn in range(limits.rounds):
         for trial in trials if turn % 2 == 0 else reversed(trials):
@@ -178,6 +180,7 @@ def _quantize(subject: Subject, trial: Trial, limits: Limits) -> None:
 
 def _judge(subject: Subject, trial: Trial, limits: Limits) -> None:
     command = [sys.executable, HERE / "judge.py", "--model", subject.model, "--data", subject.evaluation]
+    command += ["--float-outputs", trial.file.parent / FLOAT_OUTPUTS]
     command += ["--file", trial.file, *(["--latency-only"] if trial.judged else [])]
     cost = run_measured(command, limits.timeout)
     found = _marked(cost.output, JUDGED_MARK)

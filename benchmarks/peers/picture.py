@@ -170,8 +170,7 @@ def _grid(x: Scale, y: Scale, axis: Axis) -> str:
         at = y(10.0**power)
         parts.append(f'<path d="M{LEFT} {at}H{WIDTH - RIGHT}" stroke="{PALE}"/>')
         parts.append(f'<text x="{LEFT - 6}" y="{at + 4}" text-anchor="end">{10.0**power:g}</text>')
-    ticks = [step * 10.0**power for power in range(-3, 4) for step in (1, 2, 5)]
-    for tick in (tick for tick in ticks if x.low <= tick <= x.high):
+    for tick in _ticks(x):
         at = x(tick)
         parts.append(f'<path d="M{at} {TOP}V{HEIGHT - BOTTOM}" stroke="{PALE}"/>')
         parts.append(f'<text x="{at}" y="{HEIGHT - BOTTOM + 15}" text-anchor="middle">{axis.form.format(tick)}</text>')
@@ -180,6 +179,17 @@ def _grid(x: Scale, y: Scale, axis: Axis) -> str:
     parts.append(f'<text x="{(LEFT + WIDTH) / 2}" y="{HEIGHT - 14}" text-anchor="middle">{escape(axis.title)}</text>')
     parts.append(f'<text transform="translate(15 {middle}) rotate(-90)" text-anchor="middle">1 - cosine</text>')
     return "".join(parts)
+
+
+def _ticks(scale: Scale) -> list[float]:
+    """Return round numbers, more of them where the scale spans little."""
+    found: list[float] = []
+    for steps in ((1, 2, 5), (1, 1.5, 2, 3, 4, 5, 7), tuple(step / 10 for step in range(10, 100))):
+        every = [step * 10.0**power for power in range(-3, 4) for step in steps]
+        found = [tick for tick in every if scale.low <= tick <= scale.high]
+        if len(found) >= 3:
+            break
+    return found
 
 
 Box = tuple[float, float, float, float]
