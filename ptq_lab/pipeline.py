@@ -39,10 +39,11 @@ from ptq_lab.report.findings import Explanation
 from ptq_lab.report.performance import Form
 from ptq_lab.report.products import product_rows
 from ptq_lab.report.rows import ProductRow
-from ptq_lab.report.tables import Table
+from ptq_lab.report.tables import OutputRow, Table
 from ptq_lab.result import QuantResult, Run
 from ptq_lab.route import Quantized
 from ptq_lab.runtime import Sessions
+from ptq_lab.streaming import is_streamed, why_not_compared
 from ptq_lab.weight_quant import preview_weights, quantize_weights
 
 _log = logging.getLogger(__name__)
@@ -135,17 +136,26 @@ def quantize(
         done = route(original, options, data, flags, progress=told)
         done.model.ir_model.metadata_props.update(metadata(original, options, done.plan))
         notes += done.notes
-    with draft_result(place, done.model, options, progress=told) as shipped:
+    unfit = why_not_compared(original, options, wanted=metric is not None or not data.random)
+    external = is_streamed(original, options)
+    with draft_result(place, done.model, options, external=external, progress=told) as shipped:
         draft, notes = shipped.model, [*notes, *filter(None, [shipped.note])]
         with clock("compare"):
             sessions = Sessions(options.lab.providers)
-            measured = _compared(original, draft, done, data, metric=metric, sessions=sessions, progress=told)
+            measured = (
+                Measured(outputs=Table(OutputRow), compared_on=f"nothing: {unfit}", skipped=True)
+                if unfit
+                else _compared(original, draft, done, data, metric=metric, sessions=sessions, progress=told)
+            )
             integers = _look_at_integers(original, draft, done, data, sessions, progress=told)
             form = _form(done, draft, measured)
             performance = (
-                look_at_performance(original, form, options, flags, data, sessions) if done.runs_here else None
+                look_at_performance(original, form, options, flags, data, sessions)
+                if done.runs_here and not unfit
+                else None
             )
             products = _look_at_products(done, data)
+        explain = explain and not unfit
         with clock("explain") if explain else nullcontext():
             found = (
                 _explained(done, draft, options, data, metric, integers=integers, progress=told) if explain else None

@@ -78,8 +78,12 @@ def place_result(path: str | os.PathLike[str] | None, original: Model, config: Q
 
 
 @contextmanager
-def draft_result(place: Output, model: Model, config: QuantConfig, *, progress: Progress = silent) -> Iterator[Draft]:
+def draft_result(
+    place: Output, model: Model, config: QuantConfig, *, external: bool = False, progress: Progress = silent
+) -> Iterator[Draft]:
     """Write a finished model beside its place, and publish it when the block ends without an error.
+
+    With `external` the weights of a plain file lie beside it.
 
     Raises
     ------
@@ -87,7 +91,7 @@ def draft_result(place: Output, model: Model, config: QuantConfig, *, progress: 
         If it cannot be written.
     """
     if not is_coded(config):
-        with place.draft(model) as plain:
+        with place.draft(model, external=external) as plain:
             yield Draft(plain, place.path.name, plain.files)
         return
     with place.draft_file() as file, tempfile.TemporaryDirectory(prefix="ptq_lab-") as folder:

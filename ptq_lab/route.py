@@ -6,9 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ptq_lab.graph import Model
 from ptq_lab.numerics.ranges import TensorStatistics
-from ptq_lab.plan import QuantPlan
+from ptq_lab.plan import QuantPlan, Room
 from ptq_lab.search.layer_rounding import LayerSteps
 
 
@@ -35,6 +38,8 @@ class Quantized:
         Whether the model is meant for onnxruntime, so that its kernels and its speed say something.
     rounding : tuple of LayerSteps
         What was done to each layer's weight beyond rounding it, with the error before and after.
+    room : Room or None
+        Where the codes lie, if not in memory.
     device : mapping
         What the target's own toolchain needs to know, for the manifest; plain data.
     """
@@ -47,7 +52,14 @@ class Quantized:
     fitted: bool = False
     runs_here: bool = True
     rounding: tuple[LayerSteps, ...] = ()
+    room: Room | None = None
     device: Mapping[str, Any] = field(default_factory=dict)
+
+    def read(self, tensor: str) -> NDArray[np.float32]:
+        """Return a float weight that the plan speaks of; memory of those asked for before is given back."""
+        if self.room is not None:
+            self.room.let_go()
+        return self.prepared.weight(tensor)
 
     @property
     def label(self) -> str:

@@ -18,8 +18,9 @@ from ptq_lab.progress import Progress, silent
 from ptq_lab.publish import file_bytes
 from ptq_lab.route import Quantized
 from ptq_lab.runtime import require_same
-from ptq_lab.search.climb import climb
+from ptq_lab.search.climb import Rung, climb
 from ptq_lab.search.coded import count_codes
+from ptq_lab.streaming import Scratch, is_streamed
 from ptq_lab.weight_effort import prepare, rungs_of
 
 MIXED_START = 8  # bits that weights have before each gets its own width
@@ -89,7 +90,9 @@ def quantize_weights(
 
     Real samples make the weights better, as far as the effort says; without any, they are rounded to the nearest step.
     """
-    rungs, about = rungs_of(config, samples)
+    streamed = is_streamed(original, config)
+    rungs, about = _rungs(config, samples, streamed=streamed)
+    room: Scratch | None = None
     decided, pins, problems = pinned_plan(original, config)
     notes = (*map(str, problems), *about)
     made = prepare(original, rungs, decided, config, samples, progress=progress)
@@ -112,7 +115,8 @@ def quantize_weights(
         plan, how = search.choose()
         notes += how
     else:
-        plan = round_weights(decided, prepared.weight, progress=progress)
+        room = Scratch(config.common.workspace, decided.entries) if streamed else None
+        plan = round_weights(decided, prepared.weight, room=room, progress=progress)
         if flags.executor is not None:
             notes += ("the executor was not used: rounding weights does not split into tasks",)
     climbed = climb(plan, prepared, samples, rungs, providers=config.lab.providers, progress=progress)
@@ -120,15 +124,34 @@ def quantize_weights(
     plan = count_codes(plan) if config.lab.encode == "entropy" else plan
     raised = raise_opset(prepared, required_opset(plan))
     if raised is not prepared:
-        require_same(original, raised, next(iter(samples)))
-        notes += (f"opset raised from {original.opset} to {raised.opset} for this width (outputs verified)",)
+        if not streamed:
+            require_same(original, raised, next(iter(samples)))
+        checked = "outputs not compared: the model is streamed" if streamed else "outputs verified"
+        notes += (f"opset raised from {original.opset} to {raised.opset} for this width ({checked})",)
     quantized = apply_plan(raised, plan)
     if flags.fp16:
         quantized, halved = store_half(quantized)
         notes += (str(halved),)
     return Quantized(
-        plan=plan, model=quantized, prepared=prepared, notes=notes, fitted=bool(climbed.layers), rounding=climbed.layers
+        plan=plan,
+        model=quantized,
+        prepared=prepared,
+        notes=notes,
+        fitted=bool(climbed.layers),
+        rounding=climbed.layers,
+        room=room,
     )
+
+
+def _rungs(config: QuantConfig, samples: Samples, *, streamed: bool) -> tuple[tuple[Rung, ...], tuple[str, ...]]:
+    """Return what is tried beyond rounding; of a streamed model nothing, since all of it takes runs of the model."""
+    rungs, about = rungs_of(config, samples)
+    if rungs and streamed:
+        return (), (
+            *about,
+            "weights were rounded to the nearest step: they are streamed, and better rounding takes runs of the model",
+        )
+    return rungs, about
 
 
 def _write(original: Model, config: QuantConfig, plan: QuantPlan, *, half: bool) -> Model:

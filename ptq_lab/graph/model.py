@@ -16,7 +16,9 @@ from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 
 from ptq_lab.errors import ModelError, OutputError
+from ptq_lab.graph.external import with_external_weights
 from ptq_lab.graph.lazy import LARGE_FILE, read_without_weights
+from ptq_lab.graph.mapped import map_external
 from ptq_lab.graph.tensors import TensorSpec
 from ptq_lab.graph.tidy import check_sources, drop_default_inputs, first_line, put_in_order
 
@@ -73,7 +75,15 @@ class Model:
     def weight(self, name: str) -> NDArray[np.float32]:
         """Return a constant by name as float32; 16-bit floats are widened, which is exact."""
         value = self.graph.initializers.get(name)
-        return float32(_tensor(value if value is not None else constants(self.graph)[name]))
+        tensor = _tensor(value if value is not None else constants(self.graph)[name])
+        if isinstance(tensor, ir.ExternalTensor) and tensor.dtype == ir.DataType.FLOAT and tensor.size:
+            return map_external(tensor)
+        return float32(tensor)
+
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes of all weights, wherever they lie."""
+        return sum(tensor.nbytes for tensor in _weights(self.ir_model))
 
     def clone(self) -> Model:
         """Return a copy whose graph may be changed; the weights are shared."""
@@ -185,8 +195,8 @@ def _understand(proto: onnx.ModelProto, label: str) -> ir.Model:
         raise ModelError(f"{label}: the graph is damaged ({first_line(error)})") from error
 
 
-def save_model(model: Model, path: Path) -> Model:
-    """Write a model to a file; near protobuf's 2 GiB limit its weights go into ``<name>.data`` beside it.
+def save_model(model: Model, path: Path, *, external: bool = False) -> Model:
+    """Write a model to a file; near protobuf's 2 GiB limit, or if asked, its weights go into ``<name>.data`` beside it.
 
     Returns
     -------
@@ -200,9 +210,10 @@ def save_model(model: Model, path: Path) -> Model:
     """
     data: tuple[str, ...] = ()
     try:
-        if sum(tensor.nbytes for tensor in _weights(model.ir_model)) > _SINGLE_FILE_LIMIT:
+        if external or model.weight_bytes > _SINGLE_FILE_LIMIT:
             data = (f"{path.name}.data",)
-            ir.save(model.ir_model, path, external_data=data[0])
+            outside = with_external_weights(model.ir_model, path.with_name(data[0]))
+            path.write_bytes(_plain_proto(outside).SerializeToString(deterministic=True))
         else:
             path.write_bytes(model.serialize())
     except OSError as error:
@@ -348,6 +359,10 @@ def _check_external(model: ir.Model, label: str) -> None:
 def _to_proto(model: ir.Model) -> onnx.ModelProto:
     if any(_external(model)):
         model = ir.external_data.load_to_model(model.clone())
+    return _plain_proto(model)
+
+
+def _plain_proto(model: ir.Model) -> onnx.ModelProto:
     proto = ir.to_proto(model)
     stored = {tensor.name for tensor in proto.graph.initializer}  # their types need no second mention
     described = [value for value in proto.graph.value_info if value.name not in stored]

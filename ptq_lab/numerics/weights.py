@@ -10,7 +10,7 @@ The work is done in blocks that stay in the cache; each block is read from memor
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -25,6 +25,7 @@ Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 
 _BLOCK = 131072  # elements; 512 KiB of float32
+_PAUSE = 1 << 23  # elements between two pauses; 32 MiB of float32
 _SPAN = 4096  # elements of a row summed in float32 before the sum goes on in float64
 _TALL = 1024  # the same for columns, which numpy adds up one by one
 _LOOP = 256  # numpy copies what it broadcasts along rows shorter than its buffer; from this length that costs more
@@ -68,7 +69,15 @@ class QuantizedWeight:
     mean_correction: Float64
 
 
-def quantize_weight(values: Float32, *, bits: int, axis: int | None, correct: bool = True) -> QuantizedWeight:
+def quantize_weight(
+    values: Float32,
+    *,
+    bits: int,
+    axis: int | None,
+    correct: bool = True,
+    into: NDArray[np.int8 | np.int16] | None = None,
+    pause: Callable[[], None] | None = None,
+) -> QuantizedWeight:
     """Quantize a weight on an asymmetric grid, per channel or as a whole.
 
     Parameters
@@ -81,6 +90,10 @@ def quantize_weight(values: Float32, *, bits: int, axis: int | None, correct: bo
         Channel axis (negative: counted from the last), or ``None`` for one grid per tensor.
     correct : bool
         Give every channel back its mean and standard deviation.
+    into : ndarray of int8 (up to 8 bits) or int16, shape of the weight, optional
+        Where the codes go; a new array without it.
+    pause : callable, optional
+        Called every few MB, so that a caller whose arrays lie in files can give back what was read.
 
     Returns
     -------
@@ -109,7 +122,7 @@ def quantize_weight(values: Float32, *, bits: int, axis: int | None, correct: bo
     True
     """
     axis = None if axis is None else normalize_axis_index(axis, values.ndim)
-    grid = _Grid(np.ascontiguousarray(values, np.float32), axis)
+    grid = _Grid(np.ascontiguousarray(values, np.float32), axis, into=into, pause=pause)
     low, high, moments = grid.measure()
     params = choose_params(low, high, QuantSpec(bits=bits, axis=axis))
     step, zero_point = params.scale, params.zero_point
@@ -247,7 +260,9 @@ class _Grid:
 
     _SHORT = 64  # elements behind the channel axis from which rows pay
 
-    def __init__(self, values: Float32, axis: int | None) -> None:
+    def __init__(
+        self, values: Float32, axis: int | None, *, into: NDArray[Any] | None, pause: Callable[[], None] | None
+    ) -> None:
         shape = (1, *values.shape) if axis is None or values.ndim == 0 else values.shape
         at = 0 if axis is None else axis
         self.channels = shape[at]
@@ -260,22 +275,31 @@ class _Grid:
         lines = self.channels * self.inner
         self.matrix = values.reshape((self.outer, lines) if self.in_columns else (-1, self.inner))
         self._buffer = np.empty(_BLOCK, np.float32)
+        self._into, self._pause = into, pause
+
+    def _room(self, dtype: Any) -> NDArray[Any]:
+        """Return where codes go, as a matrix."""
+        return np.empty(self.matrix.shape, dtype) if self._into is None else self._into.reshape(self.matrix.shape)
 
     def blocks(self) -> Iterator[tuple[slice, slice, slice]]:
         """Cut the matrix into pieces of at most ``_BLOCK`` elements: rows, columns, and the lines meant."""
         rows, columns = self.matrix.shape
         width = min(columns, _SPAN)
         height = max(1, min(_BLOCK // width, _TALL) if self.in_columns else _BLOCK // width)
+        seen = 0
         for row in range(0, rows, height):
             for column in range(0, columns, width):
                 across = slice(row, min(row + height, rows))
                 along = slice(column, min(column + width, columns))
                 yield across, along, (along if self.in_columns else across)
+                seen += height * width
+                if self._pause is not None and seen >= _PAUSE:
+                    self._pause()
+                    seen = 0
 
     def measure(self) -> tuple[Float32, Float32, _Moments]:
         """Return minimum, maximum and moments per channel in one pass; NaN and infinity come through."""
-        axis = 0 if self.in_columns else 1
-        lines = self.matrix.shape[1 - axis]
+        axis, lines = (0, self.matrix.shape[1]) if self.in_columns else (1, self.matrix.shape[0])
         low, high = np.full(lines, np.inf, np.float32), np.full(lines, -np.inf, np.float32)
         sums = np.zeros((2, lines), np.float64)
         for rows, columns, line in self.blocks():
@@ -292,7 +316,7 @@ class _Grid:
         # Every step keeps the order of values, so only lines whose extremes leave the grid need clipping.
         lowest, highest = (np.rint(self._along_lines(end) * inverse + shift) for end in (low, high))
         outside = (lowest < spec.qmin) | (highest > spec.qmax)
-        codes = np.empty(self.matrix.shape, spec.dtype)
+        codes = self._room(spec.dtype)
         sums = np.zeros((2, self.matrix.shape[1 if self.in_columns else 0]), np.float64)
         with _short_buffer(self.matrix.shape[1]):
             for rows, columns, line in self.blocks():
@@ -314,7 +338,7 @@ class _Grid:
     def split_at(self, threshold: Float64) -> tuple[NDArray[np.int8], Float64, Float64]:
         """Return one-bit codes (0 above the threshold, else -1) and the mean below and above it, per channel."""
         limit = self._along_lines(threshold)
-        codes = np.empty(self.matrix.shape, np.int8)
+        codes = self._room(np.int8)
         above = np.zeros((2, limit.size), np.float64)  # how many, and their sum
         with _short_buffer(self.matrix.shape[1]):
             for rows, columns, line in self.blocks():

@@ -118,9 +118,9 @@ def build_report(
         The manifest.
     """
     plan = done.plan
-    rows = layer_rows(plan, done.prepared.weight)
+    rows = layer_rows(plan, done.read)
     layers = in_graph_order(rows, (node.name or "" for node in original.graph))
-    mean, lowest, sqnr = overall(measured.outputs)
+    mean, lowest, sqnr = (math.nan,) * 3 if measured.skipped else overall(measured.outputs)
     summary = Summary(
         model=original.label,
         quant_type=options.quant_type or "",
@@ -162,7 +162,7 @@ def build_report(
         integers.preview if integers is not None else None,
         performance.rows if performance is not None else Table(PerformanceRow),
         Table(ProductRow, products),
-        weights=outline_weights(plan, done.prepared.weight),
+        weights=outline_weights(plan, done.read),
         predictions=measured.predictions,
         explanation=explanation,
         manifest=record or {},
