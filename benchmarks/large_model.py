@@ -18,7 +18,6 @@ import time
 from pathlib import Path
 
 import numpy as np
-
 from bars import Cell, Measured, Table, arguments_parser
 from onnx import TensorProto, helper
 from timing import machine_facts

@@ -22,7 +22,7 @@ from ptq_lab.entries import NATIVE, ActivationPlan, Coding, DynamicPlan, TensorP
 from ptq_lab.errors import ModelError, PlanError
 from ptq_lab.graph import DynamicLayer, Placement, Rules, Skip, Targets, match_nodes
 from ptq_lab.graph.mapped import let_go
-from ptq_lab.numerics import quantize_step, quantize_symmetric, quantize_weight
+from ptq_lab.numerics import QuantizedWeight, quantize_step, quantize_symmetric, quantize_weight
 from ptq_lab.progress import Progress, Step, silent
 
 _log = logging.getLogger(__name__)
@@ -33,6 +33,9 @@ class Room(Protocol):
 
     def take(self, entry: TensorPlan) -> NDArray[np.int8 | np.int16]:
         """Return room for the codes of an entry."""
+
+    def keep(self, weight: QuantizedWeight) -> QuantizedWeight:
+        """Return a weight whose other numbers lie there, too."""
 
     def let_go(self) -> None:
         """Give back the memory that holds codes for the moment."""
@@ -259,6 +262,8 @@ def round_weights(
     entries = []
     for index, entry in enumerate(plan.entries):
         entries.append(entry if entry.weight is not None else _round(entry, read(entry.tensor), room))
+        if room is not None:
+            room.let_go()
         progress(Step("quantize", index + 1, len(plan.entries), entry.tensor))
     return replace(plan, entries=tuple(entries))
 
@@ -287,7 +292,7 @@ def _round(entry: TensorPlan, values: NDArray[np.float32], room: Room | None) ->
             tensor=entry.tensor,
         ) from error
     _log.debug("%s: %d bits, %s, %s", entry.tensor, entry.bits, entry.granularity, entry.storage)
-    return replace(entry, weight=weight)
+    return replace(entry, weight=weight if room is None else room.keep(weight))
 
 
 def _pause(values: NDArray[np.float32], room: Room | None) -> Callable[[], None] | None:

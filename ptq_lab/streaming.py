@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-import mmap
 import os
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,12 +17,14 @@ from ptq_lab.config import QuantConfig
 from ptq_lab.entries import TensorPlan
 from ptq_lab.errors import OutputError
 from ptq_lab.graph import Model
-from ptq_lab.graph.mapped import let_go
+from ptq_lab.graph.mapped import Pages, let_go
+from ptq_lab.numerics import QuantizedWeight
 
 LARGE = 1 << 30  # bytes of weights from which they are streamed
 _COPIES = 4  # of the weights that comparing holds: the float model, and the codes while they are decoded
 _SHARE = 2  # at most one part in so many of the free memory is used for comparing
 _PAGE = 4096
+_PER_CHANNEL = ("scale", "offset", "step", "zero_point", "spread_correction", "mean_correction")
 _ZEROS = bytes(1 << 20)
 
 
@@ -89,7 +92,7 @@ class Scratch:
         try:
             with tempfile.TemporaryFile(dir=place) as file:
                 _reserve(file.fileno(), size)
-                self._pages = mmap.mmap(file.fileno(), size)
+                self._pages = Pages(file.fileno(), size)
         except OSError as error:
             needed = f"{size / 1e6:.0f} MB are needed for codes ({error.strerror or error})"
             hint = "make room, or name a folder on another disk: [common_quant_param] workspace"
@@ -100,7 +103,17 @@ class Scratch:
         """Return room for the codes of an entry, in its shape."""
         dtype = np.dtype(np.int8 if entry.bits <= 8 else np.int16)
         found = np.frombuffer(self._pages, dtype, math.prod(entry.shape), self._used).reshape(entry.shape)
-        self._used += _room(entry)
+        self._used += -(-found.nbytes // 8) * 8
+        return found
+
+    def keep(self, weight: QuantizedWeight) -> QuantizedWeight:
+        """Return a weight whose numbers per channel lie in the file, too; of many weights they are many megabytes."""
+        return replace(weight, **{name: self._copied(getattr(weight, name)) for name in _PER_CHANNEL})
+
+    def _copied(self, numbers: NDArray[Any]) -> NDArray[Any]:
+        found = np.frombuffer(self._pages, numbers.dtype, numbers.size, self._used).reshape(numbers.shape)
+        found[...] = numbers
+        self._used += -(-numbers.nbytes // 8) * 8
         return found
 
     def let_go(self) -> None:
@@ -109,9 +122,9 @@ class Scratch:
 
 
 def _room(entry: TensorPlan) -> int:
-    """Return the bytes of an entry's codes, in whole pages."""
-    size = math.prod(entry.shape) * (1 if entry.bits <= 8 else 2)
-    return -(-size // _PAGE) * _PAGE
+    """Return the bytes of an entry's codes and of its numbers per channel; each of them starts at a multiple of 8."""
+    codes = math.prod(entry.shape) * (1 if entry.bits <= 8 else 2)
+    return codes + 8 * len(_PER_CHANNEL) * (entry.channels + 1) + 8
 
 
 def _reserve(file: int, size: int) -> None:

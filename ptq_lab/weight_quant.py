@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 from ptq_lab.calibration import Samples
@@ -116,7 +117,11 @@ def quantize_weights(
         notes += how
     else:
         room = Scratch(config.common.workspace, decided.entries) if streamed else None
-        plan = round_weights(decided, prepared.weight, room=room, progress=progress)
+        with ThreadPoolExecutor(1) as aside:
+            hashed = aside.submit(original.digest) if streamed else None  # wanted later, and as slow as rounding
+            plan = round_weights(decided, prepared.weight, room=room, progress=progress)
+        if hashed is not None:
+            hashed.result()
         if flags.executor is not None:
             notes += ("the executor was not used: rounding weights does not split into tasks",)
     climbed = climb(plan, prepared, samples, rungs, providers=config.lab.providers, progress=progress)

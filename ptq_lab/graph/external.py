@@ -85,7 +85,7 @@ def _blocks(tensor: ir.TensorProtocol) -> Iterator[memoryview | bytes]:
         return
     flat = array.reshape(-1).view(np.uint8)
     for start in range(0, flat.size, BLOCK):
-        yield memoryview(flat[start : start + BLOCK])
+        yield flat[start : start + BLOCK].data
         let_go(array)
 
 

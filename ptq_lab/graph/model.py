@@ -20,7 +20,7 @@ from ptq_lab.graph.external import with_external_weights
 from ptq_lab.graph.lazy import LARGE_FILE, read_without_weights
 from ptq_lab.graph.mapped import map_external
 from ptq_lab.graph.tensors import TensorSpec
-from ptq_lab.graph.tidy import check_sources, drop_default_inputs, first_line, put_in_order
+from ptq_lab.graph.tidy import check_sources, drop_default_inputs, first_line, put_in_order, share_twins
 
 _ZIP = b"PK\x03\x04"
 _SINGLE_FILE_LIMIT = 1_900_000_000  # protobuf ends at 2 GiB
@@ -173,6 +173,7 @@ def load_model(source: str | os.PathLike[str] | onnx.ModelProto | Model) -> Mode
     check_sources(model, label)
     put_in_order(model, label)
     drop_default_inputs(model)
+    share_twins(model)
     for imports in (model.opset_imports, *(function.opset_imports for function in model.functions.values())):
         if "ai.onnx" in imports:  # the same domain, spelled out
             imports.setdefault("", imports.pop("ai.onnx"))

@@ -4,8 +4,7 @@ A quantized weight is stored as ``w = code * scale + offset``, one scale and one
 are free floats: the zero point and the two corrections are folded into them, so decoding is one
 multiplication and one addition whatever went in.
 
-The work is done in blocks that stay in the cache; each block is read from memory once per pass
-(ranges, codes with their sums), which is what the time of this file is made of.
+The work is done in blocks that stay in the cache, each read from memory once per pass (ranges, codes with sums).
 """
 
 from __future__ import annotations
@@ -23,9 +22,8 @@ from ptq_lab.numerics.affine import QuantParams, QuantSpec, along_axis, choose_p
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
-
 _BLOCK = 131072  # elements; 512 KiB of float32
-_PAUSE = 1 << 23  # elements between two pauses; 32 MiB of float32
+_PAUSE = 1 << 24  # elements between two pauses; 64 MiB of float32
 _SPAN = 4096  # elements of a row summed in float32 before the sum goes on in float64
 _TALL = 1024  # the same for columns, which numpy adds up one by one
 _LOOP = 256  # numpy copies what it broadcasts along rows shorter than its buffer; from this length that costs more
@@ -93,7 +91,7 @@ def quantize_weight(
     into : ndarray of int8 (up to 8 bits) or int16, shape of the weight, optional
         Where the codes go; a new array without it.
     pause : callable, optional
-        Called every few MB, so that a caller whose arrays lie in files can give back what was read.
+        Called every few MB, so that a caller can give back what was read of arrays in files.
 
     Returns
     -------
@@ -278,7 +276,6 @@ class _Grid:
         self._into, self._pause = into, pause
 
     def _room(self, dtype: Any) -> NDArray[Any]:
-        """Return where codes go, as a matrix."""
         return np.empty(self.matrix.shape, dtype) if self._into is None else self._into.reshape(self.matrix.shape)
 
     def blocks(self) -> Iterator[tuple[slice, slice, slice]]:

@@ -145,7 +145,7 @@ def _decoded(weight: QuantizedWeight, some: slice) -> Float32:
         return codes * weight.scale + weight.offset
     shape = weight.codes.shape
     inner = math.prod(shape[weight.axis + 1 :])
-    channel = np.arange(weight.codes.size)[some] // inner % shape[weight.axis]
+    channel = np.arange(0, weight.codes.size, some.step) // inner % shape[weight.axis]
     values: Float32 = codes * weight.scale[channel] + weight.offset[channel]
     return values
 

@@ -88,8 +88,8 @@ class CommonOptions(OptionGroup):
         Option(
             kind=FilePath(),
             what="A folder for temporary files of very large models.",
-            when="Name one on a disk with room for the codes, or to quantize with as little memory as possible: weights "
-            "then go from file to file, as they do from 1 GiB on without it.",
+            when="Name one on a disk with room for the codes, or to use as little memory as possible: weights then go "
+            "from file to file, as those of models from 1 GiB on do without it.",
             source=ORIGINAL,
             used_with={"quant_type": ("WEIGHT_QUANT",)},
             example="./workspace",
