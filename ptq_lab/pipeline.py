@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import Executor
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -137,29 +138,22 @@ def quantize(
         done.model.ir_model.metadata_props.update(metadata(original, options, done.plan))
         notes += done.notes
     unfit = why_not_compared(original, options, wanted=metric is not None or not data.random)
-    external = is_streamed(original, options)
-    with draft_result(place, done.model, options, external=external, progress=told) as shipped:
-        draft, notes = shipped.model, [*notes, *filter(None, [shipped.note])]
+    with draft_result(place, done.model, options, external=is_streamed(original, options), progress=told) as shipped:
+        draft = shipped.model
+        notes += filter(None, [shipped.note, f"nothing was explained: {unfit}" if explain and unfit else ""])
         with clock("compare"):
             sessions = Sessions(options.lab.providers)
-            measured = (
-                Measured(outputs=Table(OutputRow), compared_on=f"nothing: {unfit}", skipped=True)
-                if unfit
-                else _compared(original, draft, done, data, metric=metric, sessions=sessions, progress=told)
+            measured = _compared(
+                original, draft, done, data, metric=metric, sessions=sessions, unfit=unfit, progress=told
             )
             integers = _look_at_integers(original, draft, done, data, sessions, progress=told)
             form = _form(done, draft, measured)
-            performance = (
-                look_at_performance(original, form, options, flags, data, sessions)
-                if done.runs_here and not unfit
-                else None
-            )
+            runs = done.runs_here and not unfit
+            performance = look_at_performance(original, form, options, flags, data, sessions) if runs else None
             products = _look_at_products(done, data)
-        explain = explain and not unfit
-        with clock("explain") if explain else nullcontext():
-            found = (
-                _explained(done, draft, options, data, metric, integers=integers, progress=told) if explain else None
-            )
+        with clock("explain") if explain and not unfit else nullcontext():
+            looked = partial(_explained, done, draft, options, data, metric, integers=integers, progress=told)
+            found = looked() if explain and not unfit else None
         with clock("debug"):
             tables = folder.write_tables(original, draft, done, data, progress=told) if folder is not None else None
             notes += [tables.note] if tables is not None else []
@@ -239,9 +233,12 @@ def _compared(
     *,
     metric: Metric | None,
     sessions: Sessions,
+    unfit: str,
     progress: Progress,
 ) -> Measured:
-    """Compare both models, on samples that the model was not fitted to where there are others."""
+    """Compare both models, on samples that the model was not fitted to where there are others; not if unfit for it."""
+    if unfit:
+        return Measured(outputs=Table(OutputRow), compared_on=f"nothing: {unfit}", skipped=True)
     shown = data.part(max(0, len(data) - COMPARE_SAMPLES), len(data)) if done.fitted else data
     providers = sessions.providers
     measured = measure(original, draft, shown, metric, sessions=sessions, providers=providers, progress=progress)

@@ -6,9 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from ptq_lab.graph import Model
 from ptq_lab.numerics.ranges import TensorStatistics
 from ptq_lab.plan import QuantPlan, Room
@@ -55,8 +52,8 @@ class Quantized:
     room: Room | None = None
     device: Mapping[str, Any] = field(default_factory=dict)
 
-    def read(self, tensor: str) -> NDArray[np.float32]:
-        """Return a float weight that the plan speaks of; memory of those asked for before is given back."""
+    def read(self, tensor: str) -> Any:
+        """Return the float32 array of a weight of the plan; memory of those asked for before is given back."""
         if self.room is not None:
             self.room.let_go()
         return self.prepared.weight(tensor)

@@ -24,7 +24,7 @@ LARGE = 1 << 30  # bytes of weights from which they are streamed
 _COPIES = 4  # of the weights that comparing holds: the float model, and the codes while they are decoded
 _SHARE = 2  # at most one part in so many of the free memory is used for comparing
 _PAGE = 4096
-_PER_CHANNEL = ("scale", "offset", "step", "zero_point", "spread_correction", "mean_correction")
+_NUMBERS = 6  # arrays of a quantized weight besides its codes, of 8 bytes per channel at most
 _ZEROS = bytes(1 << 20)
 
 
@@ -108,7 +108,15 @@ class Scratch:
 
     def keep(self, weight: QuantizedWeight) -> QuantizedWeight:
         """Return a weight whose numbers per channel lie in the file, too; of many weights they are many megabytes."""
-        return replace(weight, **{name: self._copied(getattr(weight, name)) for name in _PER_CHANNEL})
+        return replace(
+            weight,
+            scale=self._copied(weight.scale),
+            offset=self._copied(weight.offset),
+            step=self._copied(weight.step),
+            zero_point=self._copied(weight.zero_point),
+            spread_correction=self._copied(weight.spread_correction),
+            mean_correction=self._copied(weight.mean_correction),
+        )
 
     def _copied(self, numbers: NDArray[Any]) -> NDArray[Any]:
         found = np.frombuffer(self._pages, numbers.dtype, numbers.size, self._used).reshape(numbers.shape)
@@ -124,7 +132,7 @@ class Scratch:
 def _room(entry: TensorPlan) -> int:
     """Return the bytes of an entry's codes and of its numbers per channel; each of them starts at a multiple of 8."""
     codes = math.prod(entry.shape) * (1 if entry.bits <= 8 else 2)
-    return codes + 8 * len(_PER_CHANNEL) * (entry.channels + 1) + 8
+    return codes + 8 * _NUMBERS * (entry.channels + 1) + 8
 
 
 def _reserve(file: int, size: int) -> None:

@@ -179,9 +179,7 @@ except ptq_lab.PtqLabError as error:
 
 
 @LINUX
-@pytest.mark.parametrize(
-    ("limit", "told"), [(SIDE * SIDE, "needed for codes"), (3 * SIDE * SIDE, "cannot be written")]
-)
+@pytest.mark.parametrize(("limit", "told"), [(SIDE * SIDE, "needed for codes"), (3 * SIDE * SIDE, "cannot be written")])
 def test_a_disk_that_is_full_is_said_and_leaves_nothing(limit: int, told: str, tmp_path: Path) -> None:
     model, room, out = chain(tmp_path, 2), tmp_path / "room", tmp_path / "out"
     room.mkdir()

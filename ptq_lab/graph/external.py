@@ -79,6 +79,10 @@ def _blocks(tensor: ir.TensorProtocol) -> Iterator[memoryview | bytes]:
         with Path(tensor.path).open("rb") as stream:
             yield from _file_blocks(stream, tensor.offset or 0, tensor.nbytes)
         return
+    packed = tensor.raw if isinstance(tensor, ir.LazyTensor) else tensor
+    if isinstance(packed, ir.PackedTensor):
+        yield packed.numpy_packed().reshape(-1).view(np.uint8).data
+        return
     array = tensor.numpy() if isinstance(tensor, ir.Tensor) else None
     if array is None or mapping_of(array) is None or not array.flags.c_contiguous:
         yield tensor.tobytes()  # knows how its type is packed

@@ -28,6 +28,7 @@ LIBRARIES: dict[str, set[str]] = {
     "plan": {"numpy"},
     "int8": {"numpy"},
     "route": set(),
+    "streaming": {"numpy"},  # views of the scratch file
     "weight_quant": set(),
     "weight_effort": set(),
     "pins": set(),
@@ -79,11 +80,13 @@ ROOMS: dict[str, set[str]] = {
     "entries": {"numerics", "graph"},
     "plan": {"numerics", "graph", "entries"},
     "int8": {"numerics", "graph", "plan"},
+    "streaming": {"config", "entries", "graph", "numerics"},
     "route": {"graph", "numerics", "plan", "search"},  # search: what was done to each layer
     "search": {"numerics", "graph", "plan", "int8", "runtime", "calibration", "entries"},
     "devices": {"graph", "int8", "numerics"},
     "mixed_bits": {"calibration", "config", "flags", "graph", "plan", "report", "runtime", "search"},
     "weight_quant": {
+        "streaming",
         "calibration",
         "config",
         "flags",
@@ -190,6 +193,7 @@ ROOMS: dict[str, set[str]] = {
     "output": {"graph"},
     "debug": {"calibration", "config", "graph", "report", "route"},
     "pipeline": {
+        "streaming",
         "calibration",
         "config",
         "debug",
