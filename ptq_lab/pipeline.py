@@ -121,14 +121,12 @@ def quantize(
     >>> result.report.summary.cosine_min > 0.99
     True
     """
-    clock, told = _Clock(), progress or silent
-    options = _configured(config)
+    clock, told, options = _Clock(), progress or silent, _configured(config)
     check_values(fp16, input_data_format, progress, executor)
     notes = [*check_optimize(optimize, options.full.target_device), *map(str, options.problems)]
     with clock("load"):
-        original = load_model(model)
+        original, shapes = load_model(model), parse_input_shape(input_shape)
         place, folder = place_result(output, original, options), place_debug(options)
-        shapes = parse_input_shape(input_shape)
         data, metric = _inputs(original, options, samples, evaluate, shapes, input_data_format)
         flags = Flags(fp16=fp16, optimize=optimize, shapes=shapes, executor=executor, metric=metric)
         notes += [*data.notes, *(metric.notes if metric else ())]
