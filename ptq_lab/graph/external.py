@@ -41,7 +41,7 @@ def with_external_weights(model: ir.Model, data: Path) -> ir.Model:
             if tensor is None or tensor.dtype == ir.DataType.STRING:
                 continue
             if tensor.nbytes <= _SMALL:
-                value.const_value = ir.tensor(tensor.numpy(), dtype=tensor.dtype, name=value.name)
+                value.const_value = ir.tensor(tensor.numpy().copy(), dtype=tensor.dtype, name=value.name)
                 continue
             key = _identity(tensor)
             if key not in places:
