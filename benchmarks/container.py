@@ -29,10 +29,9 @@ from workloads import Workload, find_workloads
 
 from ptq_lab.container import load_session, unpack, write_container
 from ptq_lab.graph import Model, Rules, find_targets, load_model
-from ptq_lab.numerics import QuantizedWeight
+from ptq_lab.numerics import QuantizedWeight, dequantize_weight
 from ptq_lab.numerics.code_layout import code_range
 from ptq_lab.numerics.coding import decode_codes, encode_codes, entropy_bytes
-from ptq_lab.numerics.dequantize import dequantize_in_blocks
 from ptq_lab.numerics.step import find_step, step_codes
 from ptq_lab.plan import QuantPlan, TensorPlan, make_plan, round_weights
 
@@ -110,7 +109,7 @@ def decoding(weights: list[QuantizedWeight], entropy: float, bits: str, repeats:
         floats = []
         for each, weight in zip(coded, weights, strict=True):
             codes = decode_codes(each.layout, each.data, weight.codes.size, bits=weight.bits)
-            floats.append(dequantize_in_blocks(replace(weight, codes=codes.reshape(weight.codes.shape))))
+            floats.append(dequantize_weight(replace(weight, codes=codes.reshape(weight.codes.shape))))
         return floats
 
     bar = DECODE_BAR if bits in DECODED else None

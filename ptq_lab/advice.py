@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ptq_lab.config import QuantConfig, load_config
 from ptq_lab.debug import without_debug
-from ptq_lab.errors import PtqLabError
+from ptq_lab.errors import ConfigError, Problem, PtqLabError
 from ptq_lab.explanation import Explanation, explain
 from ptq_lab.manifest import config_text
 from ptq_lab.pipeline import quantize
@@ -146,10 +147,16 @@ def repair(
         How many edits are tried for each one taken.
     progress : Progress
 
+    Raises
+    ------
+    ConfigError
+        If a goal is out of range, or the metric is one and the result has none.
+
     Notes
     -----
     Ctrl-C ends the search, and the best result so far is returned.
     """
+    _check_goal(min_cosine, max_metric_drop, result)
     goal = _Goal(0.999 if min_cosine is None and max_metric_drop is None else min_cosine, max_metric_drop)
     best = result
     steps: list[Advice] = []
@@ -163,6 +170,20 @@ def repair(
     except KeyboardInterrupt:
         pass
     return Repair(result=best, steps=tuple(steps), reached=goal.met(best))
+
+
+def _check_goal(min_cosine: float | None, max_metric_drop: float | None, result: QuantResult) -> None:
+    """Refuse goals that nothing reaches, and one that needs a metric where there is none."""
+    problems = []
+    if min_cosine is not None and not 0.0 < min_cosine <= 1.0:
+        problems.append(Problem(key="min_cosine", message=f"{min_cosine:g} is outside 0..1"))
+    if max_metric_drop is not None and not 0.0 <= max_metric_drop < math.inf:
+        problems.append(Problem(key="max_metric_drop", message=f"{max_metric_drop:g} is not a number of 0 or more"))
+    if max_metric_drop is not None and result.report.summary.metric_after is None:
+        message = "the result was not evaluated, so there is no metric to keep"
+        problems.append(Problem(key="max_metric_drop", message=message, hint="quantize with evaluate="))
+    if problems:
+        raise ConfigError(problems)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import os
-import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import onnx
 
 from ptq_lab.calibration import Samples, open_samples, random_samples
-from ptq_lab.calibration.preprocess import plain as plain_options
+from ptq_lab.clock import Clock
 from ptq_lab.config import QuantConfig, load_config
 from ptq_lab.errors import ConfigError, InferenceError, SampleError
 from ptq_lab.evaluation import open_metric
@@ -25,6 +23,7 @@ from ptq_lab.graph.found_layers import FoundModel
 from ptq_lab.graph.kernels import count_layers
 from ptq_lab.graph.matching import Matching, match_layers
 from ptq_lab.graph.ports import Aligned, align_ports
+from ptq_lab.inputs import Layout, reading_of
 from ptq_lab.numerics import cosine
 from ptq_lab.progress import Progress, silent
 from ptq_lab.report.compare import measure
@@ -45,7 +44,6 @@ _NOTHING_SAID = {"common_quant_param": {"quant_type": "WEIGHT_QUANT"}}  # a conf
 
 Source = str | os.PathLike[str] | onnx.ModelProto | Model
 Settings = str | Path | Mapping[str, Mapping[str, object]] | QuantConfig
-Layout = Literal["NHWC", "NCHW"]
 
 
 def compare(
@@ -100,13 +98,13 @@ def compare(
     >>> [(row.bits, row.storage) for row in report.layers][:1], report.summary.cosine_min > 0.9
     ([(4, 'int4, asymmetric')], True)
     """
-    clock, told = _Clock(), progress or silent
+    clock, told = Clock(), progress or silent
     check_values(False, input_data_format)
     with clock("load"):
-        first, second = load_model(a), load_model(b)
+        first, second = _told_apart(load_model(a), load_model(b))
         aligned = align_ports(first, second)
         settings, notes = _settings(config, first, second)
-        reading = _reading(settings, parse_input_shape(input_shape), input_data_format)
+        reading = reading_of(settings, parse_input_shape(input_shape), input_data_format)
         data = _open(samples, aligned, reading)
         metric = (
             open_metric(evaluate, aligned.inputs, outputs=first.outputs, **reading) if evaluate is not None else None
@@ -171,6 +169,13 @@ def _depth(
         else:
             return errors, notes
     return Table(ErrorRow), notes
+
+
+def _told_apart(first: Model, second: Model) -> tuple[Model, Model]:
+    """Call models by their whole paths if their files have the same name."""
+    if first.label != second.label or first.path == second.path:
+        return first, second
+    return replace(first, label=str(first.path or first.label)), replace(second, label=str(second.path or second.label))
 
 
 def _fusion(model: Model, label: str, data: Samples, sessions: Sessions) -> list[str]:
@@ -251,26 +256,3 @@ def _settings(config: Settings | None, first: Model, second: Model) -> tuple[Qua
                 continue
             return stored, [f"samples are read as the configuration says that ptq_lab stored in {model.label}"]
     return load_config(_NOTHING_SAID), []
-
-
-def _reading(config: QuantConfig, shapes: Mapping[str, Any], layout: Layout | None) -> dict[str, Any]:
-    """Return how files become samples."""
-    options = replace(
-        plain_options(config.preprocess),
-        resize_first=config.lab.preprocess_order == "resize_first",
-        antialias=config.lab.antialias,
-    )
-    return {"preprocess": options, "input_data_format": layout, "input_shape": shapes}
-
-
-class _Clock:
-    """Wall seconds per stage."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-
-    @contextmanager
-    def __call__(self, stage: str) -> Iterator[None]:
-        start = time.perf_counter()
-        yield
-        self.seconds[stage] = time.perf_counter() - start

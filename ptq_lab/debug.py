@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import tempfile
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,7 +55,9 @@ class DebugFolder:
     def write_tables(
         self, original: Model, draft: Model, done: Quantized, samples: Samples, *, progress: Progress = silent
     ) -> DebugTables:
-        """Look at both models on every round's sample, one at a time, and write the CSV files.
+        """Look at both models on every round's sample, one at a time, and write the CSV files where they wait.
+
+        They get to their places when the run is :meth:`~DebugTables.finish`-ed; if it fails, they are gone.
 
         Raises
         ------
@@ -68,23 +71,25 @@ class DebugFolder:
         look = DebugLook(
             original, done.prepared, draft, done.plan, providers=self.providers, every=every, fused=self.sampled
         )
-        self._make()
-        files = ["output_summary.csv"]
-        with self.layout.open(self.path / files[0], SUMMARY) as summary:
+        waiting = self._make()
+        place, files = Path(waiting.name), ["output_summary.csv"]
+        with self.layout.open(place / files[0], SUMMARY) as summary:
             for number, feeds in enumerate(data):
                 rows, cosines = look.rows(feeds)
                 files.append(self.layout.report_name(number))
-                self.layout.write_report(self.path / files[-1], rows)
+                self.layout.write_report(place / files[-1], rows)
                 for tensor, cosine in cosines.items():
                     summary.row([number, tensor, cosine])
                 progress(Step("debug", number + 1, len(data)))
         files.append("quant_param.csv")
-        self.layout.write_parameters(self.path / files[-1], look.parameters())
-        return DebugTables(self, tuple(files), data)
+        self.layout.write_parameters(place / files[-1], look.parameters())
+        return DebugTables(self, tuple(files), data, waiting)
 
-    def _make(self) -> None:
+    def _make(self) -> tempfile.TemporaryDirectory[str]:
+        """Make the folder, and one in it for what is not finished."""
         try:
             self.path.mkdir(parents=True, exist_ok=True)
+            return tempfile.TemporaryDirectory(prefix=".ptq_lab-", dir=self.path)
         except OSError as fault:
             raise OutputError(_refusal(self.path, fault.strerror or str(fault)), path=self.path) from fault
 
@@ -100,11 +105,14 @@ class DebugTables:
         Their names.
     data : Samples
         What was looked at, one round each.
+    waiting : TemporaryDirectory
+        Where they are until the run is finished.
     """
 
     folder: DebugFolder
     files: tuple[str, ...]
     data: Samples
+    waiting: tempfile.TemporaryDirectory[str]
 
     @property
     def note(self) -> str:
@@ -114,7 +122,9 @@ class DebugTables:
         return f"debug reports of {count} round{'' if count == 1 else 's'} are in {self.folder.path}{made_up}"
 
     def finish(self, report: Report, manifest: dict[str, Any]) -> None:
-        """Add the page (if plotly and jinja2 are installed) and the manifest, and remove an earlier run's extra rounds.
+        """Put the files in their places, add the page (if plotly and jinja2 are installed) and the manifest.
+
+        An earlier run's extra rounds are removed.
 
         Nothing is removed but report files that an earlier manifest in this folder lists.
 
@@ -124,6 +134,7 @@ class DebugTables:
             If a file cannot be written.
         """
         folder, files = self.folder, list(self.files)
+        self._move()
         with replacing(folder.path / "report.json") as stream:
             stream.write(report.to_json() + "\n")
         files.append("report.json")
@@ -144,6 +155,15 @@ class DebugTables:
         }
         with replacing(folder.path / _MANIFEST) as stream:
             stream.write(json.dumps({**manifest, "debug": facts}, indent=2) + "\n")
+
+    def _move(self) -> None:
+        path = self.folder.path
+        try:
+            with self.waiting as place:
+                for name in self.files:
+                    (Path(place) / name).replace(path / name)
+        except OSError as fault:
+            raise OutputError(_refusal(path, fault.strerror or str(fault)), path=path) from fault
 
 
 def place_debug(config: QuantConfig) -> DebugFolder | None:

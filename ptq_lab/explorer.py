@@ -16,8 +16,9 @@ from ptq_lab.edits import History, Layers, Widths, names_of
 from ptq_lab.errors import ModelError
 from ptq_lab.flags import Flags, InputShape, parse_input_shape
 from ptq_lab.graph import Model, load_model
+from ptq_lab.inputs import Layout, open_data
 from ptq_lab.mixed_bits import PROBES
-from ptq_lab.pipeline import Config, Layout, Source, open_data, quantize
+from ptq_lab.pipeline import Config, Source, quantize
 from ptq_lab.plan import QuantPlan, TensorPlan
 from ptq_lab.progress import Progress, silent
 from ptq_lab.recipe import fixed_config, recipe_bytes, thin_weights, weights_only, write_recipe

@@ -12,7 +12,7 @@ from ptq_lab.calibration import Samples
 from ptq_lab.calibration.cache import Memory
 from ptq_lab.config import QuantConfig
 from ptq_lab.errors import ConfigError, Problem
-from ptq_lab.flags import Flags
+from ptq_lab.flags import Flags, Judge
 from ptq_lab.graph import Model
 from ptq_lab.plan import QuantPlan
 from ptq_lab.progress import Progress, Step
@@ -20,6 +20,7 @@ from ptq_lab.report.text import format_bytes
 from ptq_lab.runtime import open_session
 from ptq_lab.search.allocate import TRIES, Allocation, Tables, meet_error
 from ptq_lab.search.choices import Choices, Read
+from ptq_lab.search.climb import Climbed
 from ptq_lab.search.coded import CodedSteps
 from ptq_lab.search.packed import PackedWidths
 from ptq_lab.search.recall import recall_sensitivity
@@ -72,11 +73,21 @@ class Budget:
         return min(self.error, self.drop) < math.inf
 
 
-def budget_of(config: QuantConfig, original: Model, plan: QuantPlan) -> Budget | None:
+def limits_output(config: QuantConfig) -> bool:
+    """Tell whether widths follow from the output, by a budget or ``auto_tune``, instead of from ``init_scale``."""
+    given = config.budget
+    sizes = (given.target_size_mb, given.compression_ratio, given.average_bits)
+    losses = (given.min_cosine, given.max_metric_drop)
+    return config.mixed_bit.auto_tune or any(limit is not None for limit in (*sizes, *losses))
+
+
+def budget_of(config: QuantConfig, original: Model) -> Budget | None:
     """Return what a configuration allows, or ``None`` if it names no limit but the error of each weight.
 
     ``auto_tune`` is a limit of its own, and gives way to any that is named.
     """
+    if not limits_output(config):
+        return None
     given = config.budget
     sizes = [1e6 * given.target_size_mb] if given.target_size_mb is not None else []
     sizes += [original.size / given.compression_ratio] if given.compression_ratio is not None else []
@@ -87,22 +98,45 @@ def budget_of(config: QuantConfig, original: Model, plan: QuantPlan) -> Budget |
         drop=given.max_metric_drop if given.max_metric_drop is not None else math.inf,
         seconds=given.time_limit_s if given.time_limit_s is not None else math.inf,
     )
-    if budget.bounds_size or budget.bounds_loss:
-        return budget
-    return replace(budget, error=1.0 - AUTO_TUNE_COSINE) if config.mixed_bit.auto_tune else None
+    named = budget.bounds_size or budget.bounds_loss
+    return budget if named else replace(budget, error=1.0 - AUTO_TUNE_COSINE)
 
 
-def limits_output(config: QuantConfig) -> bool:
-    """Tell whether widths follow from the output, by a budget or ``auto_tune``, instead of from ``init_scale``."""
-    given = config.budget
-    sizes = (given.target_size_mb, given.compression_ratio, given.average_bits)
-    losses = (given.min_cosine, given.max_metric_drop)
-    return config.mixed_bit.auto_tune or any(limit is not None for limit in (*sizes, *losses))
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chosen:
+    """Widths or steps that were found.
+
+    Attributes
+    ----------
+    plan : QuantPlan
+        With codes.
+    notes : tuple of str
+        How it was found.
+    lowest_score : float
+        Of the metric, by the budget; minus infinity without a limit.
+    interrupted : str
+        How far the search came if the user stopped it; empty if not.
+    """
+
+    plan: QuantPlan
+    notes: tuple[str, ...]
+    lowest_score: float = -math.inf
+    interrupted: str = ""
+
+    def within_drop(self, climbed: Climbed, plain: QuantPlan, write: Write, metric: Judge | None) -> Climbed:
+        """Return weights that were made better if they keep the metric within the budget as well; else plain ones."""
+        if self.lowest_score == -math.inf or metric is None or climbed.plan is plain:
+            return climbed
+        score = metric.score(open_session(write(climbed.plan), threads=0))
+        if score >= self.lowest_score:
+            return climbed
+        note = f"rounding by what layers read was dropped: {metric.name} would be {score:.4g}, below the budget"
+        return replace(climbed, plan=plain, layers=(), notes=(note,))
 
 
 def choices_of(config: QuantConfig, plan: QuantPlan, read: Read, pins: Mapping[str, int]) -> Choices:
     """Return what can be chosen: widths where codes are packed, steps where an entropy coder stores them."""
-    if config.lab.encode == "entropy":
+    if config.lab.coded:
         return CodedSteps(plan=plan, read=read, pins=pins)
     return PackedWidths(plan=plan, read=read, allowed=config.budget.bits, pins=pins)
 
@@ -144,7 +178,7 @@ class MixedBits:
         """What can be chosen for each weight."""
         return choices_of(self.config, self.plan, self.original.weight, self.pins)
 
-    def choose(self) -> tuple[QuantPlan, tuple[str, ...]]:
+    def choose(self) -> Chosen:
         """Return the plan with widths and codes, and how they were found.
 
         Raises
@@ -152,19 +186,20 @@ class MixedBits:
         ConfigError
             If no allocation keeps within the budget; the message says what can be reached.
         """
-        budget = budget_of(self.config, self.original, self.plan)
+        budget = budget_of(self.config, self.original)
         return self._by_rule() if budget is None else self._by_sensitivity(budget)
 
-    def _by_rule(self) -> tuple[QuantPlan, tuple[str, ...]]:
+    def _by_rule(self) -> Chosen:
         target = self.config.mixed_bit.init_scale
         found = self.choices.by_rule(target, progress=self.progress)
-        return found, (f"{_chosen(found)} by init_scale={target:g}: {_average(found)}",)
+        return Chosen(plan=found, notes=(f"{_chosen(found)} by init_scale={target:g}: {_average(found)}",))
 
-    def _by_sensitivity(self, budget: Budget) -> tuple[QuantPlan, tuple[str, ...]]:
+    def _by_sensitivity(self, budget: Budget) -> Chosen:
+        lowest = self._lowest_score(budget)
         deadline = time.monotonic() + budget.seconds
-        tables, notes = self._tables(deadline)
+        tables, notes, interrupted = self._tables(deadline)
         if budget.drop < math.inf:
-            found = self._meet_drop(tables, budget, deadline)
+            found = self._meet_drop(tables, budget, lowest, deadline)
         elif budget.error < math.inf:
             found = self._meet_error(tables, budget.error)
         else:
@@ -176,9 +211,17 @@ class MixedBits:
             "" if math.isnan(found.measured) else f", {found.measured:.2g} on {len(self._judges())} other samples"
         )
         how = f"{_chosen(plan)} by sensitivity: {_average(plan)}; 1 - cosine expected {found.predicted:.2g}{verified}"
-        return plan, (*notes, how)
+        return Chosen(plan=plan, notes=(*notes, how), lowest_score=lowest, interrupted=interrupted)
 
-    def _tables(self, deadline: float) -> tuple[Tables, list[str]]:
+    def _lowest_score(self, budget: Budget) -> float:
+        """Return what the metric may fall to."""
+        if budget.drop == math.inf:
+            return -math.inf
+        if self.flags.metric is None:
+            raise _refusal("max_metric_drop", "needs something that evaluates the model", "give evaluate=, or --eval")
+        return float(self.flags.metric.score(open_session(self.original, threads=0))) - budget.drop
+
+    def _tables(self, deadline: float) -> tuple[Tables, list[str], str]:
         memory = Memory()
         sensitivity = recall_sensitivity(
             self.original,
@@ -188,17 +231,19 @@ class MixedBits:
             providers=self.config.lab.providers,
             executor=self.flags.executor,
             deadline=deadline,
-            single_step=self.config.lab.encode == "entropy",
+            single_step=self.config.lab.coded,
             progress=self.progress,
         )
-        notes, total = [], len(sensitivity.tensors)
+        notes, interrupted, total = [], "", len(sensitivity.tensors)
         if memory.reused:
             notes.append("sensitivities reused from the cache")
         if self.samples.random:
             notes.append("there are no samples: the search measured on seeded random inputs; real ones do better")
         if sensitivity.measured < total:
+            interrupted = f"the sensitivities were stopped after {sensitivity.measured} of {total} weights"
             notes.append(f"stopped after {sensitivity.measured} of {total} weights; the others were guessed from them")
-        return self.choices.tables(sensitivity), notes
+            interrupted = "" if time.monotonic() > deadline else interrupted
+        return self.choices.tables(sensitivity), notes, interrupted
 
     def _meet_size(self, tables: Tables, budget: Budget) -> Allocation:
         """Find the best widths within an average, within the size of the file that comes out, or both."""
@@ -238,22 +283,20 @@ class MixedBits:
             raise _refusal("min_cosine", message, "allow more bits, e.g. bits=4,8,16")
         return found
 
-    def _meet_drop(self, tables: Tables, budget: Budget, deadline: float) -> Allocation:
+    def _meet_drop(self, tables: Tables, budget: Budget, lowest: float, deadline: float) -> Allocation:
         """Halve the front for the smallest allocation whose metric does not fall too far."""
         metric = self.flags.metric
-        if metric is None:
-            message = "max_metric_drop needs something that evaluates the model"
-            raise _refusal("max_metric_drop", message, "give evaluate=, or --eval")
-        before = metric.score(open_session(self.original, threads=0))
+        assert metric is not None  # it has given the lowest score
         start = tables.within_error(budget.error) if budget.error < math.inf else tables.smallest
         points = [tables.allocation(tables.front.columns(point)) for point in range(len(tables.front.moves) + 1)]
         points = [point for point in points if start is not None and point.size >= start.size]
         best, low, high = None, 0, len(points) - 1
         while low <= high and (best is None or time.monotonic() < deadline):
             middle = high if best is None else (low + high) // 2
-            drop = before - metric.score(open_session(self._written(points[middle]), threads=0))
+            score = metric.score(open_session(self._written(points[middle]), threads=0))
+            drop = budget.drop + lowest - score
             self.progress(Step("evaluate", len(points) - 1 - (high - low), len(points), f"{metric.name} {-drop:+.4g}"))
-            if drop <= budget.drop:
+            if score >= lowest:
                 best, high = points[middle], middle - 1
             elif best is not None:
                 low = middle + 1
@@ -292,7 +335,7 @@ class MixedBits:
 
     def _too_small(self, tables: Tables, key: str, reach: str) -> ConfigError:
         widths = ",".join(map(str, self.config.budget.bits))
-        given = "with encode=entropy" if self.config.lab.encode == "entropy" else f"with bits={widths}"
+        given = "with encode=entropy" if self.config.lab.coded else f"with bits={widths}"
         message = f"no allocation is so small; {given} it takes {reach}"
         return _refusal(key, message, "allow fewer bits, or a larger file")
 

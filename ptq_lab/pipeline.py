@@ -2,32 +2,29 @@
 
 from __future__ import annotations
 
-import logging
 import os
-import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from concurrent.futures import Executor
-from contextlib import contextmanager, nullcontext
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import onnx
 
-from ptq_lab.calibration import Samples, open_samples, random_samples
+from ptq_lab.calibration import Samples
 from ptq_lab.calibration.outlines import outline_activations
-from ptq_lab.calibration.preprocess import plain as plain_options
 from ptq_lab.calibration.preview import preview_sample
+from ptq_lab.clock import Clock
 from ptq_lab.config import QuantConfig, load_config, unsupported
 from ptq_lab.debug import place_debug
 from ptq_lab.dynamic_quant import STRATEGIES, decide_products, quantize_dynamically
-from ptq_lab.errors import ConfigError, NotImplementedYet, Problem, SampleError
-from ptq_lab.evaluation import Metric, open_metric
+from ptq_lab.errors import ConfigError, NotImplementedYet, Problem
+from ptq_lab.evaluation import Metric
 from ptq_lab.explanation import Subject, look
 from ptq_lab.flags import Flags, InputShape, check_optimize, check_values, parse_input_shape
 from ptq_lab.full_quant import preview_integers, quantize_fully
 from ptq_lab.graph import Model, load_model
+from ptq_lab.inputs import Layout, open_data, open_judge
 from ptq_lab.manifest import manifest, metadata
 from ptq_lab.performance import look_at_performance
 from ptq_lab.plan import QuantPlan
@@ -44,17 +41,13 @@ from ptq_lab.report.tables import OutputRow, Table
 from ptq_lab.result import QuantResult, Run
 from ptq_lab.route import Quantized
 from ptq_lab.runtime import Sessions
-from ptq_lab.streaming import is_streamed, why_not_compared
 from ptq_lab.weight_quant import preview_weights, quantize_weights
-
-_log = logging.getLogger(__name__)
 
 PRODUCT_SAMPLES = 8  # on which run-time quantization is looked at, activation by activation
 COMPARE_SAMPLES = 16  # of calibration data, the last ones: bias correction is fitted to the first
 
 Config = str | Path | Mapping[str, Mapping[str, object]] | QuantConfig
 Source = str | os.PathLike[str] | onnx.ModelProto | Model
-Layout = Literal["NHWC", "NCHW"]
 
 
 def quantize(
@@ -121,7 +114,8 @@ def quantize(
     >>> result.report.summary.cosine_min > 0.99
     True
     """
-    clock, told, options = _Clock(), progress or silent, _configured(config)
+    clock, told = Clock(), progress or silent
+    options = _configured(config)
     check_values(fp16, input_data_format, progress, executor)
     notes = [*check_optimize(optimize, options.full.target_device), *map(str, options.problems)]
     with clock("load"):
@@ -135,23 +129,21 @@ def quantize(
         done = route(original, options, data, flags, progress=told)
         done.model.ir_model.metadata_props.update(metadata(original, options, done.plan))
         notes += done.notes
-    unfit = why_not_compared(original, options, wanted=metric is not None or not data.random)
-    with draft_result(place, done.model, options, external=is_streamed(original, options), progress=told) as shipped:
-        draft = shipped.model
-        notes += filter(None, [shipped.note, f"nothing was explained: {unfit}" if explain and unfit else ""])
+        notes += [f"nothing was explained: {done.unfit}"] if explain and done.unfit else []
+    with draft_result(place, done.model, options, external=done.room is not None, progress=told) as shipped:
+        draft, notes = shipped.model, [*notes, *filter(None, [shipped.note])]
         with clock("compare"):
             sessions = Sessions(options.lab.providers)
-            measured = _compared(
-                original, draft, done, data, metric=metric, sessions=sessions, unfit=unfit, progress=told
-            )
+            measured = _compared(original, draft, done, data, metric=metric, sessions=sessions, progress=told)
             integers = _look_at_integers(original, draft, done, data, sessions, progress=told)
             form = _form(done, draft, measured)
-            runs = done.runs_here and not unfit
+            runs = done.runs_here and not done.unfit
             performance = look_at_performance(original, form, options, flags, data, sessions) if runs else None
             products = _look_at_products(done, data)
-        with clock("explain") if explain and not unfit else nullcontext():
-            looked = partial(_explained, done, draft, options, data, metric, integers=integers, progress=told)
-            found = looked() if explain and not unfit else None
+        found = None
+        if explain and not done.unfit:
+            with clock("explain"):
+                found = _explained(done, draft, options, data, metric, integers=integers, progress=told)
         with clock("debug"):
             tables = folder.write_tables(original, draft, done, data, progress=told) if folder is not None else None
             notes += [tables.note] if tables is not None else []
@@ -180,7 +172,7 @@ def quantize(
         "executor": executor,
     }
     run = Run(original, done.prepared, data, samples, evaluate, flags_given, metric.samples if metric else None)
-    return QuantResult(options, done.plan, published(place, shipped, options), report, record, place, run)
+    return QuantResult(options, done.plan, published(place, shipped), report, record, place, run)
 
 
 def preview(model: Source, config: Config | None = None) -> QuantPlan:
@@ -231,17 +223,17 @@ def _compared(
     *,
     metric: Metric | None,
     sessions: Sessions,
-    unfit: str,
     progress: Progress,
 ) -> Measured:
-    """Compare both models, on samples that the model was not fitted to where there are others; not if unfit for it."""
-    if unfit:
-        return Measured(outputs=Table(OutputRow), compared_on=f"nothing: {unfit}", skipped=True)
+    """Compare both models, on samples that the model was not fitted to where there are others; unless unfit for it."""
+    if done.unfit:
+        return Measured(outputs=Table(OutputRow), compared_on=f"nothing: {done.unfit}", skipped=True)
     shown = data.part(max(0, len(data) - COMPARE_SAMPLES), len(data)) if done.fitted else data
     providers = sessions.providers
     measured = measure(original, draft, shown, metric, sessions=sessions, providers=providers, progress=progress)
     if done.fitted:
-        return replace(measured, compared_on=f"{shown.origin} (used for calibration too)")
+        role = "they chose among the steps" if done.rounding else "used for calibration too"
+        return replace(measured, compared_on=f"{shown.origin} ({role})")
     return measured
 
 
@@ -313,54 +305,6 @@ def _inputs(
     return data, open_judge(model, config, evaluate, shapes, layout)
 
 
-def open_judge(
-    model: Model, config: QuantConfig, evaluate: Any, shapes: Mapping[str, Any], layout: Layout | None
-) -> Metric | None:
-    """Open what scores a model, if anything was given for that.
-
-    Raises
-    ------
-    SampleError
-        If it cannot be read, or does not fit the model.
-    """
-    if evaluate is None:
-        return None
-    return open_metric(evaluate, model.inputs, outputs=model.outputs, **_reading(config, shapes, layout))
-
-
-def open_data(
-    model: Model, config: QuantConfig, samples: Any, shapes: Mapping[str, Any], layout: Layout | None
-) -> Samples:
-    """Open the samples that were given or that a configuration names; made up if there are neither.
-
-    Raises
-    ------
-    SampleError
-        If they cannot be read, or calibration has none.
-    """
-    if samples is None and not config.preprocess.calibrate_path:
-        if config.common.quant_type == "FULL_QUANT":
-            message = (
-                "FULL_QUANT needs calibration data; give samples (--samples in %%quantize and ptq-lab), or write "
-                "calibrate_path and calibrate_size in [data_preprocess_param]"
-            )
-            raise SampleError(message)
-        data = random_samples(model.inputs, input_shape=shapes)
-    else:
-        data = open_samples(samples, model.inputs, **_reading(config, shapes, layout))
-    return data.pinned()  # the manifest and the caches ask for their fingerprint
-
-
-def _reading(config: QuantConfig, shapes: Mapping[str, Any], layout: Layout | None) -> dict[str, Any]:
-    """Return how files become samples."""
-    options = replace(
-        plain_options(config.preprocess),
-        resize_first=config.lab.preprocess_order == "resize_first",
-        antialias=config.lab.antialias,
-    )
-    return {"preprocess": options, "input_data_format": layout, "input_shape": shapes}
-
-
 class Route(Protocol):
     """One way of quantizing."""
 
@@ -375,17 +319,3 @@ ROUTES: Mapping[str, Route] = {
     "FULL_QUANT": quantize_fully,
     "DYNAMIC_QUANT": quantize_dynamically,
 }
-
-
-class _Clock:
-    """Wall seconds per stage."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-
-    @contextmanager
-    def __call__(self, stage: str) -> Iterator[None]:
-        start = time.perf_counter()
-        yield
-        self.seconds[stage] = time.perf_counter() - start
-        _log.info("%s: %.3f s", stage, self.seconds[stage])

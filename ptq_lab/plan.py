@@ -76,7 +76,7 @@ class QuantPlan:
         raise PlanError(f"the plan quantizes no tensor named {tensor!r}{hint}", tensor=tensor)
 
     def with_bits(self, bits: int | Mapping[str, int]) -> QuantPlan:
-        """Return the plan with other widths: one for all, or one per name of a tensor, or of a node for its weights.
+        """Return the plan with other widths: one for all, or one per name of a tensor, or per pattern of nodes.
 
         Raises
         ------
@@ -183,7 +183,7 @@ class QuantPlan:
         return "\n".join(line.rstrip() for line in lines)
 
     def meant(self, name: str) -> list[TensorPlan]:
-        """Return the weight of this name, or else the weights that the node of this name uses.
+        """Return the weight of this name, or else the weights of the nodes that the name or pattern means.
 
         Raises
         ------
@@ -191,7 +191,11 @@ class QuantPlan:
             If there is none; the message has the nearest name, or says why it stays float.
         """
         found = [entry for entry in self.entries if entry.tensor == name]
-        found = found or [entry for entry in self.entries if name in entry.nodes]
+        if not found:
+            nodes = match_nodes(
+                (name,), ((node, entry.op_type) for entry in self.entries for node in entry.nodes)
+            ).nodes
+            found = [entry for entry in self.entries if any(node in nodes for node in entry.nodes)]
         if not found:
             if kept := [skip for skip in self.skips if name in (skip.tensor, skip.node)]:
                 raise PlanError(f"{name}: stays float, so it has no width ({kept[0].reason})", tensor=kept[0].tensor)

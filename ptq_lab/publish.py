@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ptq_lab.config import QuantConfig
@@ -33,11 +32,19 @@ class Draft:
         Of the file that is published.
     files : tuple of Path
         What is published: the plain file and its external data, or the container that holds the same model.
+    stored : mapping of str to int
+        Bytes that weights take in a container, by name.
     """
 
     model: Model
     name: str
     files: tuple[Path, ...]
+    stored: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def is_container(self) -> bool:
+        """Whether a container is published instead of the plain file."""
+        return self.files != self.model.files
 
     @property
     def size(self) -> int:
@@ -47,16 +54,15 @@ class Draft:
     @property
     def note(self) -> str:
         """What to say of a container in a report; nothing of a plain file."""
-        if self.files == self.model.files:
+        if not self.is_container:
             return ""
         sizes = f"{format_bytes(self.size)}, as a plain file {format_bytes(self.model.size)}"
         return f"an entropy-coded container ({sizes}): ptq_lab.load_session opens it, ptq-lab unpack makes it plain"
 
     def digest(self) -> str:
         """Return the SHA-256 of what is published, as hex."""
-        if self.files == self.model.files:
-            return self.model.digest()
-        return hashlib.sha256(self.files[0].read_bytes()).hexdigest()
+        file = Model(self.model.ir_model, self.name, self.files[0]) if self.is_container else self.model
+        return file.digest()
 
 
 def place_result(path: str | os.PathLike[str] | None, original: Model, config: QuantConfig) -> Output:
@@ -67,10 +73,10 @@ def place_result(path: str | os.PathLike[str] | None, original: Model, config: Q
     OutputError
         As :func:`~ptq_lab.output.place_output`, or if the suffix promises something else than the configuration.
     """
-    wanted, other = (CODED, PLAIN) if is_coded(config) else (PLAIN, CODED)
+    wanted, other = (CODED, PLAIN) if config.lab.coded else (PLAIN, CODED)
     place = place_output(path, original, suffix=wanted)
     if place.path.suffix.lower() == other:
-        now = "entropy" if is_coded(config) else "packed"
+        now = "entropy" if config.lab.coded else "packed"
         better = place.path.with_suffix(wanted).name
         message = f"[ptq_lab] encode={now} writes {wanted} files; name it {better}, or change encode"
         raise OutputError(f"{place.path}: {message}", path=place.path)
@@ -90,29 +96,24 @@ def draft_result(
     OutputError
         If it cannot be written.
     """
-    if not is_coded(config):
+    if not config.lab.coded:
         with place.draft(model, external=external) as plain:
             yield Draft(plain, place.path.name, plain.files)
         return
     with place.draft_file() as file, tempfile.TemporaryDirectory(prefix="ptq_lab-") as folder:
-        pack_model(model, file, progress=progress)
-        yield Draft(save_model(model, Path(folder) / f"{place.path.stem}{PLAIN}"), place.path.name, (file,))
+        stored = pack_model(model, file, progress=progress)
+        yield Draft(save_model(model, Path(folder) / f"{place.path.stem}{PLAIN}"), place.path.name, (file,), stored)
 
 
-def published(place: Output, draft: Draft, config: QuantConfig) -> Model:
+def published(place: Output, draft: Draft) -> Model:
     """Return the model of a draft that has been published: as its plain file, or in memory if that is a container."""
-    return Model(draft.model.ir_model, draft.name) if is_coded(config) else place.found(draft.model)
+    return Model(draft.model.ir_model, draft.name) if draft.is_container else place.found(draft.model)
 
 
 def file_bytes(model: Model, config: QuantConfig) -> int:
     """Return how large the file of a finished model is."""
-    if not is_coded(config):
+    if not config.lab.coded:
         return len(model.serialize())
     with tempfile.TemporaryDirectory(prefix="ptq_lab-") as folder:
         pack_model(model, Path(folder) / f"model{CODED}")
         return (Path(folder) / f"model{CODED}").stat().st_size
-
-
-def is_coded(config: QuantConfig) -> bool:
-    """Tell whether weights are entropy-coded."""
-    return config.lab.encode == "entropy"

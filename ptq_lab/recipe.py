@@ -64,7 +64,9 @@ def write_recipe(config: QuantConfig, plan: QuantPlan, widths: Widths) -> str:
 
 
 def weights_only(config: QuantConfig) -> QuantConfig:
-    """Return a configuration in which there are widths to choose.
+    """Return a configuration in which there are widths to choose, and weights are rounded as predictions take it.
+
+    An effort that is written stays: it makes the model better than what was verified, and its file another.
 
     Raises
     ------
@@ -81,7 +83,10 @@ def weights_only(config: QuantConfig) -> QuantConfig:
         message = "false stores 8 and 16 bits only, so there are no widths to choose"
         problem = Problem(section="common_quant_param", key="enable_encode", message=message, hint="leave it out")
         raise ConfigError([problem])
-    return config
+    if config.lab.effort is not None:
+        return config
+    lab = config.lab.model_copy(update={"effort": "fast"})
+    return config.model_copy(update={"lab": lab, "given": config.given | {("ptq_lab", "effort")}})
 
 
 def thin_weights(config: QuantConfig, plan: QuantPlan) -> tuple[str, ...]:

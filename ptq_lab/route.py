@@ -33,10 +33,14 @@ class Quantized:
         Whether the samples shaped the model, so that a comparison on them flatters it.
     runs_here : bool
         Whether the model is meant for onnxruntime, so that its kernels and its speed say something.
+    interrupted : str
+        How far a search came that the user stopped, so that this is the best so far; empty if none was stopped.
     rounding : tuple of LayerSteps
         What was done to each layer's weight beyond rounding it, with the error before and after.
     room : Room or None
         Where the codes lie, if not in memory.
+    unfit : str
+        Why the models are not run beside each other; empty if they are.
     device : mapping
         What the target's own toolchain needs to know, for the manifest; plain data.
     """
@@ -48,8 +52,10 @@ class Quantized:
     statistics: Mapping[str, TensorStatistics] = field(default_factory=dict)
     fitted: bool = False
     runs_here: bool = True
+    interrupted: str = ""
     rounding: tuple[LayerSteps, ...] = ()
     room: Room | None = None
+    unfit: str = ""
     device: Mapping[str, Any] = field(default_factory=dict)
 
     def read(self, tensor: str) -> Any:

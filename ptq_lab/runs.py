@@ -18,13 +18,13 @@ from ptq_lab.errors import ConfigError, Problem, PtqLabError
 from ptq_lab.evaluation import Top1
 from ptq_lab.flags import parse_input_shape
 from ptq_lab.graph import Model
-from ptq_lab.pipeline import open_judge
+from ptq_lab.inputs import open_judge
 from ptq_lab.progress import Progress, silent
 from ptq_lab.report.answering import Answers, answer_samples
 from ptq_lab.report.layer_errors import measure_layer_errors
 from ptq_lab.report.side_by_side import Flip, LayerErrors, RunColumn, SettingRow, SideBySide
 from ptq_lab.result import QuantResult
-from ptq_lab.runtime import open_session
+from ptq_lab.runtime import Sessions
 
 FEW, MANY = 8, 256  # samples on which layers, and answers, are looked at
 PICTURES = 12  # flips that are shown
@@ -75,15 +75,17 @@ def side_by_side(runs: Mapping[str, QuantResult], *, progress: Progress = silent
     True
     """
     _check(runs)
-    results = list(runs.values())
-    looks = [_look(result, progress) for result in results]
+    results, sessions = list(runs.values()), Sessions()
+    looks = [_look(result, sessions, progress) for result in results]
     same = len({result.manifest["model"]["sha256"] for result in results}) == 1
     notes = [] if same else ["the runs quantize different models, so layers and answers are not compared"]
-    notes += _overwritten(runs)
+    what = "was deleted or written over since; the run is looked at as it was"
+    looked = zip(runs.items(), looks, strict=True)
+    notes += [f"{name}: {run.model_path.name} {what}" for (name, run), look in looked if not look.intact]
     seen, layers = _Seen(), tuple[LayerErrors, ...]()
     if same:
-        seen = _answers(results, looks, progress)
-        layers = _layers(results, looks[0].common, progress)
+        seen = _answers(results[0].run.original, looks, sessions, progress)
+        layers = _layers(results, looks, progress)
         notes += seen.notes
     columns = tuple(
         RunColumn(
@@ -110,8 +112,10 @@ def side_by_side(runs: Mapping[str, QuantResult], *, progress: Progress = silent
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Look:
-    """What one run says on its own samples."""
+    """What one run says on its own samples; its model as the run wrote it, and whether the file still is that."""
 
+    model: Model
+    intact: bool
     calibration: float | None
     evaluation: float | None
     labelled: Top1 | None
@@ -141,33 +145,30 @@ def _check(runs: object) -> None:
         raise ConfigError([Problem(message=f"runs: {len(runs)} given; 2 to {MOST} can stand side by side")])
 
 
-def _intact(result: QuantResult) -> Model:
-    """Return the quantized model as the run wrote it, whatever became of its file."""
-    return result.model if _is_intact(result) else Model(result.model.ir_model, result.model.label)
-
-
 def _is_intact(result: QuantResult) -> bool:
-    model = result.model
-    if not all(file.is_file() for file in model.files):
+    """Tell whether the file of a run is still what the run wrote."""
+    if not all(file.is_file() for file in result.files):
         return False
-    now = Model(model.ir_model, model.label, model.path, model.data).digest()
-    return bool(now == result.manifest["quantized"]["sha256"])
+    now = Model(result.model.ir_model, result.model.label, result.model_path, result.model.data)
+    return bool(now.digest() == result.manifest["quantized"]["sha256"])
 
 
-def _overwritten(runs: Mapping[str, QuantResult]) -> list[str]:
-    what = "was deleted or written over since; the run is looked at as it was"
-    return [f"{name}: {run.model_path.name} {what}" for name, run in runs.items() if not _is_intact(run)]
-
-
-def _look(result: QuantResult, progress: Progress) -> _Look:
-    run = result.run
-    sessions = open_session(run.original), open_session(_intact(result))
-    measure = partial(answer_samples, sessions[0], [sessions[1]], limit=MANY, progress=progress)
+def _look(result: QuantResult, sessions: Sessions, progress: Progress) -> _Look:
+    run, intact = result.run, _is_intact(result)
+    model = result.model if intact else Model(result.model.ir_model, result.model.label)
+    measure = partial(answer_samples, sessions(run.original), [sessions(model)], limit=MANY, progress=progress)
     labelled = _labelled(result)
     calibration = None if run.samples.random else measure(run.samples).errors[0]
     evaluation = measure(labelled.samples).errors[0] if labelled is not None else None
     common = labelled.samples if labelled is not None else run.samples
-    return _Look(calibration=calibration, evaluation=evaluation, labelled=labelled, common=common)
+    return _Look(
+        model=model,
+        intact=intact,
+        calibration=calibration,
+        evaluation=evaluation,
+        labelled=labelled,
+        common=common,
+    )
 
 
 def _labelled(result: QuantResult) -> Top1 | None:
@@ -181,21 +182,21 @@ def _labelled(result: QuantResult) -> Top1 | None:
     return judge.function if judge is not None and isinstance(judge.function, Top1) else None
 
 
-def _answers(results: Sequence[QuantResult], looks: Sequence[_Look], progress: Progress) -> _Seen:
+def _answers(original: Model, looks: Sequence[_Look], sessions: Sessions, progress: Progress) -> _Seen:
     chosen = next((look for look in looks if look.labelled is not None), looks[0])
-    sessions = [open_session(_intact(result)) for result in results]
     found = answer_samples(
-        open_session(results[0].run.original),
-        sessions,
+        sessions(original),
+        [sessions(look.model) for look in looks],
         chosen.common,
         limit=MANY,
         picture=partial(draw_sample, side=SIDE),
+        labelled=chosen.labelled is not None,
         progress=progress,
     )
     count = len(found.classes)
     if not count:
         return _Seen(notes=("the model gives no class scores, so no answers are compared",))
-    changed = tuple(sum(row[0] != row[index + 1] for row in found.classes) for index in range(len(results)))
+    changed = tuple(sum(row[0] != row[index + 1] for row in found.classes) for index in range(len(looks)))
     every = _flips(found, chosen)
     origin = chosen.common.origin if count == len(chosen.common) else f"the first {count} of {chosen.common.origin}"
     return _Seen(flips=every[:PICTURES], flipped=len(every), count=count, origin=origin, changed=changed)
@@ -216,12 +217,12 @@ def _flips(found: Answers, chosen: _Look) -> tuple[Flip, ...]:
     return tuple(sorted(flips, key=lambda flip: -sum(answer != flip.answer for answer in flip.answers)))
 
 
-def _layers(results: Sequence[QuantResult], samples: Samples, progress: Progress) -> tuple[LayerErrors, ...]:
-    few = list(islice(samples, FEW))
+def _layers(results: Sequence[QuantResult], looks: Sequence[_Look], progress: Progress) -> tuple[LayerErrors, ...]:
+    few = list(islice(looks[0].common, FEW))
     rows: dict[str, str] = {}
     errors: list[dict[str, float | None]] = []
-    for result in results:
-        table = measure_layer_errors(result.run.prepared, _intact(result), result.plan, few, progress=progress)
+    for result, look in zip(results, looks, strict=True):
+        table = measure_layer_errors(result.run.prepared, look.model, result.plan, few, progress=progress)
         rows |= {row.node: row.op_type for row in table}
         errors.append({row.node: _relative(row.isolated_sqnr_db) for row in table})
     bits = [{node: entry.bits for entry in result.plan.entries for node in entry.nodes} for result in results]

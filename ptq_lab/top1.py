@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from ptq_lab.calibration import Samples
 from ptq_lab.errors import SampleError
+from ptq_lab.numerics.classes import best_class, class_scores
 
 _log = logging.getLogger(__name__)
 
@@ -93,7 +94,7 @@ class Top1:
             classes = max(classes, len(scores))
             if label >= len(scores):
                 raise self.no_such_class(index, len(scores))
-            answers.append(-1 if np.isnan(scores).any() else int(np.argmax(scores)))  # gone wrong: no class
+            answers.append(best_class(scores))
         hits = sum(best == label for best, label in zip(answers, self.labels, strict=True))
         shifted = sum(best == label + 1 for best, label in zip(answers, self.labels, strict=True))
         if shifted > 2 * hits and shifted > len(self.labels) // 10:
@@ -117,13 +118,12 @@ class Top1:
 
 
 def _class_scores(session: InferenceSession, feeds: Mapping[str, NDArray[Any]]) -> NDArray[Any]:
-    scores = np.asarray(session.run(None, feeds)[0])
-    classes = max(scores.shape, default=0)
-    if scores.size != classes or classes < 2 or scores.dtype.kind not in "fiu":
+    values = np.asarray(session.run(None, feeds)[0])
+    scores = class_scores(values)
+    if scores is None:
         name = session.get_outputs()[0].name
-        shape = list(scores.shape)
         raise SampleError(
-            f"top-1: the output {name!r} gives {scores.dtype} {shape} for one sample, one score per class "
+            f"top-1: the output {name!r} gives {values.dtype} {list(values.shape)} for one sample, one score per class "
             "([1, classes]) wanted; evaluate with a function session -> float instead"
         )
-    return scores.reshape(-1)
+    return scores

@@ -12,7 +12,7 @@ from ptq_lab.flags import Flags
 from ptq_lab.graph import Model, Rules, Targets, apply_plan, find_targets, raise_opset, required_opset, store_half
 from ptq_lab.graph.lookups import LOOKUPS
 from ptq_lab.manifest import metadata
-from ptq_lab.mixed_bits import MixedBits, budget_of, choices_of
+from ptq_lab.mixed_bits import Chosen, MixedBits, choices_of, limits_output
 from ptq_lab.pins import pinned_bits
 from ptq_lab.plan import QuantPlan, make_plan, round_weights
 from ptq_lab.progress import Progress, silent
@@ -21,19 +21,10 @@ from ptq_lab.route import Quantized
 from ptq_lab.runtime import require_same
 from ptq_lab.search.climb import Rung, climb
 from ptq_lab.search.coded import count_codes
-from ptq_lab.streaming import Scratch, is_streamed
+from ptq_lab.streaming import Scratch, is_streamed, why_not_compared
 from ptq_lab.weight_effort import prepare, rungs_of
 
 MIXED_START = 8  # bits that weights have before each gets its own width
-
-
-def decide_weights(original: Model, config: QuantConfig) -> tuple[QuantPlan, tuple[str, ...]]:
-    """Return what will happen to each weight, and what is to be said about the choice; reads no weight.
-
-    With mixed bits the widths are still open; only those that are pinned hold.
-    """
-    plan, _, problems = pinned_plan(original, config)
-    return plan, tuple(map(str, problems))
 
 
 def name_problems(original: Model, config: QuantConfig) -> tuple[Problem, ...]:
@@ -52,7 +43,7 @@ def preview_weights(original: Model, config: QuantConfig) -> QuantPlan:
     plan, pins, _ = pinned_plan(original, config)
     if config.common.bit_num != 0:
         return plan
-    if budget_of(config, original, plan) is not None:
+    if limits_output(config):
         message = "0 with a budget or auto_tune: widths follow from runs of the model, so only quantizing shows them"
         raise ConfigError([Problem(section="common_quant_param", key="bit_num", message=message)])
     choices = choices_of(config, plan, original.weight, pins)
@@ -100,8 +91,9 @@ def quantize_weights(
     prepared, notes = made.model, (*notes, *made.notes)
     if prepared is not original:
         decided, pins, _ = pinned_plan(prepared, config)
+    chosen: Chosen | None = None
+    write = partial(_write, prepared, config, half=flags.fp16)
     if config.common.bit_num == 0 and decided.entries:
-        write = partial(_write, prepared, config, half=flags.fp16)
         search = MixedBits(
             original=prepared,
             plan=decided,
@@ -113,30 +105,27 @@ def quantize_weights(
             weigh=lambda plan: file_bytes(write(plan), config),
             progress=progress,
         )
-        plan, how = search.choose()
-        notes += how
+        chosen = search.choose()
+        plan, notes = chosen.plan, (*notes, *chosen.notes)
     else:
         room = Scratch(config.common.workspace, decided.entries) if streamed else None
-        with ThreadPoolExecutor(1) as aside:
-            hashed = aside.submit(original.digest) if streamed else None  # wanted later, and as slow as rounding
-            plan = round_weights(decided, prepared.weight, room=room, progress=progress)
-        if hashed is not None:
-            hashed.result()
+        plan = _rounded(decided, prepared, room, progress=progress)
         if flags.executor is not None:
             notes += ("the executor was not used: rounding weights does not split into tasks",)
     climbed = climb(plan, prepared, samples, rungs, providers=config.lab.providers, progress=progress)
+    if chosen is not None:
+        climbed = chosen.within_drop(climbed, plan, write, flags.metric)
     plan, notes = climbed.plan, (*notes, *climbed.notes)
-    plan = count_codes(plan) if config.lab.encode == "entropy" else plan
+    plan = count_codes(plan) if config.lab.coded else plan
     raised = raise_opset(prepared, required_opset(plan))
     if raised is not prepared:
-        if not streamed:
-            require_same(original, raised, next(iter(samples)))
-        checked = "outputs not compared: the model is streamed" if streamed else "outputs verified"
+        checked = _verified(original, raised, samples, streamed=streamed)
         notes += (f"opset raised from {original.opset} to {raised.opset} for this width ({checked})",)
     quantized = apply_plan(raised, plan)
     if flags.fp16:
         quantized, halved = store_half(quantized)
         notes += (str(halved),)
+    stopped = [each.interrupted for each in (chosen, climbed) if each is not None and each.interrupted]
     return Quantized(
         plan=plan,
         model=quantized,
@@ -145,7 +134,28 @@ def quantize_weights(
         fitted=bool(climbed.layers),
         rounding=climbed.layers,
         room=room,
+        unfit=why_not_compared(original, config, wanted=flags.metric is not None or not samples.random),
+        interrupted="; ".join(stopped),
     )
+
+
+def _rounded(decided: QuantPlan, model: Model, room: Scratch | None, *, progress: Progress) -> QuantPlan:
+    """Round all weights; those of a streamed model while another thread hashes its files, which is as slow."""
+    if room is None:
+        return round_weights(decided, model.weight, progress=progress)
+    with ThreadPoolExecutor(1) as aside:
+        hashed = aside.submit(model.digest)
+        plan = round_weights(decided, model.weight, room=room, progress=progress)
+    hashed.result()
+    return plan
+
+
+def _verified(original: Model, raised: Model, samples: Samples, *, streamed: bool) -> str:
+    """Check that raising the opset left the function as it was, and say so; running a streamed model takes too much."""
+    if streamed:
+        return "outputs not compared: the model is streamed"
+    require_same(original, raised, next(iter(samples)))
+    return "outputs verified"
 
 
 def _rungs(config: QuantConfig, samples: Samples, *, streamed: bool) -> tuple[tuple[Rung, ...], tuple[str, ...]]:

@@ -9,6 +9,7 @@ import pytest
 
 from ptq_lab import demo, load_session, preview, quantize, unpack
 from ptq_lab.errors import ConfigError, OutputError
+from ptq_lab.numerics.entropy import code_entropy
 from ptq_lab.result import QuantResult
 from ptq_lab.runtime import open_session
 
@@ -56,7 +57,8 @@ def test_the_report_says_step_levels_entropy_and_packed_width_of_every_weight() 
     for row in report.layers:
         if row.quantized:
             assert row.granularity == "per-tensor, one step"
-            assert row.storage == f"coded, {row.entropy:.2f} bits"
+            assert row.storage == f"coded, {8 * row.bytes_after / np.prod(row.shape):.2f} bits"
+            assert 0.9 * (row.entropy or 0) < 8 * row.bytes_after / np.prod(row.shape) < 1.1 * (row.entropy or 0) + 0.6
             assert row.bits is not None
             assert row.entropy is not None
             assert row.levels is not None
@@ -109,3 +111,18 @@ def test_a_dry_run_shows_the_steps_it_would_take() -> None:
     plan = preview(WORDS.model_path, config)
     assert all(entry.has_single_step for entry in plan.entries)
     assert "coded, " in str(plan)
+
+
+def test_the_entropy_of_a_pinned_weight_is_that_of_the_codes_that_are_written() -> None:
+    config = {
+        "common_quant_param": {"quant_type": "WEIGHT_QUANT", "bit_num": 0},
+        "ptq_lab": {"encode": "entropy", "effort": "balanced"},
+        "ptq_lab.layer_bits": {"type:Gemm": 3, "type:MatMul": 3},
+    }
+    plan = quantize(WORDS.model_path, config, samples=WORDS.calib_path).plan
+    pinned = [entry for entry in plan.entries if not entry.has_single_step]
+    assert pinned
+    for entry in plan.entries:
+        assert entry.coding is not None
+        assert entry.weight is not None
+        assert entry.coding.entropy == code_entropy(entry.weight.codes)

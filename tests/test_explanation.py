@@ -12,6 +12,7 @@ import pytest
 import ptq_lab
 from ptq_lab import demo, quantize
 from ptq_lab.advice import edited
+from ptq_lab.errors import ConfigError
 from ptq_lab.report.diagnosis import Edit, diagnose
 from ptq_lab.report.facts import ChannelFacts, Facts
 from ptq_lab.report.layer_errors import measure_layer_errors
@@ -282,3 +283,16 @@ def test_one_huge_value_in_a_sample_is_found_at_the_input_and_not_only_where_it_
     assert found.causes[0].kind == "activation range stretched by outliers"
     assert found.causes[0].nodes[0] == "x"
     assert "400" in found.causes[0].evidence
+
+
+@pytest.mark.parametrize(
+    ("goal", "says"),
+    [
+        ({"min_cosine": 1.5}, r"min_cosine: 1\.5 is outside 0\.\.1"),
+        ({"max_metric_drop": -1.0}, "max_metric_drop: -1 is not a number of 0 or more"),
+        ({"max_metric_drop": 0.1}, "the result was not evaluated"),
+    ],
+)
+def test_a_goal_that_means_nothing_is_refused(goal: dict[str, float], says: str) -> None:
+    with pytest.raises(ConfigError, match=says):
+        ptq_lab.repair(broken(), **goal)

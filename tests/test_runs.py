@@ -161,3 +161,14 @@ def test_any_name_is_escaped_and_every_number_stands_in_both_renderings(name: st
     assert "<b>" not in html
     assert all(f"{number}" in text and f"{number}" in html for number in (answer, answer + 1, answer + 2))
     assert json.dumps(text)
+
+
+def test_runs_that_wrote_containers_are_as_they_were_written(tmp_path: Path) -> None:
+    config = {"common_quant_param": {"quant_type": "WEIGHT_QUANT", "bit_num": 4}, "ptq_lab": {"encode": "entropy"}}
+    runs = {
+        name: ptq_lab.quantize(DIGITS.model_path, config, tmp_path / f"{name}.ptqz", samples=DIGITS.calib_path)
+        for name in ("one", "two")
+    }
+    assert "written over" not in " ".join(ptq_lab.side_by_side(runs).notes)
+    runs["two"].model_path.write_bytes(b"something else")
+    assert "two: two.ptqz was deleted or written over since" in " ".join(ptq_lab.side_by_side(runs).notes)

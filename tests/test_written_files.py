@@ -69,7 +69,8 @@ def test_the_input_file_is_not_touched(model_file: Path, tmp_path: Path) -> None
 def test_save_writes_the_model_the_record_the_report_and_the_config(model_file: Path, tmp_path: Path) -> None:
     result = quantize(model_file, settings(5))
     folder = result.save(tmp_path / "deep" / "result")
-    assert files(folder) == ["config.cfg", "conv_quantized.onnx", "layers.csv", "manifest.json", "report.json"]
+    named = ["config.cfg", "conv_quantized.onnx", "layers.csv", "manifest.json", "report.html", "report.json"]
+    assert files(folder) == named
     assert (folder / "conv_quantized.onnx").read_bytes() == result.model_path.read_bytes()
     assert json.loads((folder / "manifest.json").read_text()) == json.loads(json.dumps(result.manifest))
     again = quantize(model_file, folder / "config.cfg", tmp_path / "again.onnx")

@@ -13,6 +13,7 @@ export interface Kind {
   high_open?: boolean;
   values?: string[];
   aliases?: Record<string, string>;
+  elsewhere?: Record<string, string>;
   what?: string;
   may_be_empty?: boolean;
   each?: Kind;

@@ -121,7 +121,13 @@ function readChoice(text: string, kind: Kind, allowed: string): string {
   if (values.includes(word)) return word;
   const near = closest(word, [...values, ...aliases.keys()]);
   const suggestion = aliases.get(near) ?? near;
-  throw new Rejected(`${show(seen)} is not one of ${allowed}`, meant(suggestion), suggestion);
+  const complaint = `${show(seen)} is not one of ${allowed}`;
+  const elsewhere = new Map(Object.entries(kind.elsewhere ?? {}));
+  const other = closest(word, [...elsewhere.keys()]);
+  if (!other) throw new Rejected(complaint, meant(suggestion), suggestion);
+  const written = `${elsewhere.get(other)}=${other}`;
+  const between = suggestion && !elsewhere.has(word); // either may be meant, so that none is the replacement
+  throw new Rejected(complaint, between ? `did you mean ${suggestion}, or ${written}?` : `write ${written}`);
 }
 
 function tokens(text: string): string[] {

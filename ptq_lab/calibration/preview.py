@@ -71,7 +71,7 @@ def preview_sample(samples: Samples) -> SamplePreview | None:
     first = next(iter(samples))
     for spec in samples.inputs:
         array = first[spec.name]
-        pixels = _pixels(array)
+        pixels = picture_of(array)
         if pixels is not None:
             return SamplePreview(
                 input=spec.name,
@@ -98,12 +98,20 @@ def draw_sample(feeds: Mapping[str, NDArray[Any]], *, side: int = SIDE) -> bytes
     >>> draw_sample({"image": np.zeros((1, 1, 8, 8), np.float32)}, side=32)[1:4], draw_sample({"ids": np.arange(3)})
     (b'PNG', b'')
     """
-    drawn = (_pixels(array) for array in feeds.values())
+    drawn = (picture_of(array) for array in feeds.values())
     return next((_draw(pixels, side) for pixels in drawn if pixels is not None), b"")
 
 
-def _pixels(array: NDArray[Any]) -> NDArray[np.float32] | None:
-    """Return the first picture of a batch as (height, width, 1 or 3); ``None`` if it is something else."""
+def picture_of(array: NDArray[Any]) -> NDArray[np.float32] | None:
+    """Return the first picture of a batch as (height, width, 1 or 3); ``None`` if it is something else.
+
+    A picture is float or unsigned, has channels first or last, and at least 4 pixels each way.
+
+    Examples
+    --------
+    >>> picture_of(np.zeros((1, 3, 8, 9))).shape, picture_of(np.zeros((1, 10)))
+    ((8, 9, 3), None)
+    """
     if array.dtype.kind not in "fu" or array.ndim != 4 or not array.size:
         return None
     image = array[0].astype(np.float32)

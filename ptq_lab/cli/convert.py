@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from pathlib import Path
 from typing import Any
 
@@ -70,23 +71,31 @@ def convert(**flags: Any) -> None:
         if flags[flag] is not None:
             click.echo(f"note: --{flag} has no meaning for an ONNX model and was not used", err=True)
     folder = flags["report_folder"]
-    if folder is not None and folder.exists() and not folder.is_dir():
-        raise OutputError(f"{folder}: is a file, and --report wants a folder", path=folder)
+    if folder is not None:
+        _check_folder(folder)
     config = _configured(flags["config_file"], _overrides(flags["settings"]))
     before = Stamp.of(flags["output_file"])
     try:
-        failed = _run(flags, config)
+        result = _run(flags, config)
     except KeyboardInterrupt:
         if before.is_old():
             message = f"{before.path} was already written, its report was not"
             raise click.Abort(message) from None
         raise
+    failed = failed_gates(result, flags["min_cosine"], flags["max_drop"])
+    click.echo(
+        _json(result, failed) if flags["as_json"] else render_text(result.report, written_to=str(result.model_path))
+    )
+    for gate in failed:
+        click.echo(f"gate failed: {gate}", err=True)
+    if interrupted := result.report.summary.interrupted:
+        raise click.Abort(f"{interrupted}, and the best so far is in {result.model_path}")
     if failed:
         raise click.exceptions.Exit(GATE_FAILED)
 
 
-def _run(flags: dict[str, Any], config: QuantConfig) -> list[str]:
-    """Quantize, write, and say what came of it; return the gates that failed."""
+def _run(flags: dict[str, Any], config: QuantConfig) -> QuantResult:
+    """Quantize, and write what was asked for."""
     with shown_progress() as progress:
         result = quantize(
             flags["model_file"],
@@ -103,13 +112,7 @@ def _run(flags: dict[str, Any], config: QuantConfig) -> list[str]:
         )
     if flags["report_folder"] is not None:
         result.save(flags["report_folder"])
-    failed = failed_gates(result, flags["min_cosine"], flags["max_drop"])
-    click.echo(
-        _json(result, failed) if flags["as_json"] else render_text(result.report, written_to=str(result.model_path))
-    )
-    for gate in failed:
-        click.echo(f"gate failed: {gate}", err=True)
-    return failed
+    return result
 
 
 def failed_gates(result: QuantResult, min_cosine: float | None, max_drop: float | None) -> list[str]:
@@ -121,6 +124,16 @@ def failed_gates(result: QuantResult, min_cosine: float | None, max_drop: float 
     if max_drop is not None and drop is not None and not drop <= max_drop:
         failed.append(f"{summary.metric} fell by {drop:.4f}, more than {max_drop}")
     return failed
+
+
+def _check_folder(folder: Path) -> None:
+    """Refuse a folder that is a file or lies below one, before any work."""
+    there = next((place for place in (folder, *folder.absolute().parents) if place.exists()), folder)
+    if there.exists() and not there.is_dir():
+        where = "is a file" if there == folder else f"{there} is a file"
+        raise OutputError(f"{folder}: {where}, and --report wants a folder", path=folder)
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise OutputError(f"{folder}: nothing can be written into {there}", path=folder)
 
 
 def _check_gates(min_cosine: float | None, max_drop: float | None, *, metric: bool) -> None:

@@ -89,7 +89,7 @@ def pack(path: str | os.PathLike[str], output: str | os.PathLike[str], *, progre
     return place.path
 
 
-def pack_model(model: Model, path: Path, *, progress: Progress = silent) -> None:
+def pack_model(model: Model, path: Path, *, progress: Progress = silent) -> dict[str, int]:
     """Write the container of a model that is in memory, in place.
 
     Parameters
@@ -100,6 +100,11 @@ def pack_model(model: Model, path: Path, *, progress: Progress = silent) -> None
         Callers who may not leave half a file give a draft.
     progress : Progress
         Told once per tensor.
+
+    Returns
+    -------
+    dict of str to int
+        Bytes that each quantized weight takes in the file.
     """
     recovered, plan = recover_plan(model)
-    write_container(recovered, plan, path, progress=progress)
+    return write_container(recovered, plan, path, progress=progress)

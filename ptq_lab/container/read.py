@@ -20,9 +20,8 @@ from ptq_lab.container.skeleton import read_skeleton
 from ptq_lab.errors import ModelError
 from ptq_lab.graph import Model, load_model
 from ptq_lab.graph.slots import empty_tensor
-from ptq_lab.numerics import QuantizedWeight
+from ptq_lab.numerics import QuantizedWeight, decoded_by, dequantize_weight
 from ptq_lab.numerics.coding import decode_array, decode_codes
-from ptq_lab.numerics.dequantize import dequantize_in_blocks
 from ptq_lab.plan import QuantPlan, TensorPlan
 
 _FLOAT32 = np.dtype(np.float32)
@@ -100,7 +99,7 @@ class Container:
             If its bytes are not the ones that were written.
         """
         if tensor.codes is not None:
-            return dequantize_in_blocks(self.weight(tensor)).astype(tensor.numpy_type, copy=False)
+            return dequantize_weight(self.weight(tensor)).astype(tensor.numpy_type, copy=False)
         try:
             sections = _Sections(self._checked(tensor)).take(tensor.plain)
             return decode_array(sections, tensor.numpy_type, tensor.count).reshape(tensor.shape)
@@ -211,21 +210,11 @@ class _Sections:
 def _read_weight(tensor: TensorRecord, codes: CodesRecord, data: bytes) -> QuantizedWeight:
     sections, shape = _Sections(data), () if codes.axis is None else (-1,)
     scale = decode_array(sections.take(codes.scale), _FLOAT32, tensor.channels).reshape(shape)
-    offset = np.zeros_like(scale)
+    offset = None
     if codes.offset:
         offset = decode_array(sections.take(codes.offset), _FLOAT32, tensor.channels).reshape(shape)
     flat = decode_codes(codes.layout, sections.rest(), tensor.count, bits=codes.bits)
-    return QuantizedWeight(
-        codes=flat.reshape(tensor.shape),
-        bits=codes.bits,
-        axis=codes.axis,
-        scale=scale,
-        offset=offset,
-        step=scale.astype(np.float64),
-        zero_point=np.zeros(scale.shape, np.int32),
-        spread_correction=np.ones(scale.shape),
-        mean_correction=np.zeros(scale.shape),
-    )
+    return decoded_by(flat.reshape(tensor.shape), bits=codes.bits, axis=codes.axis, scale=scale, offset=offset)
 
 
 def _entry(tensor: TensorRecord, codes: CodesRecord, value: ir.Value, weight: QuantizedWeight) -> TensorPlan:

@@ -23,7 +23,7 @@ from ptq_lab.graph.decode import CODES, OFFSET, SCALE, GraphWriter, StoredWeight
 from ptq_lab.graph.lookups import LOOKUPS
 from ptq_lab.graph.model import constant, shape_of
 from ptq_lab.graph.rewrite import take_place
-from ptq_lab.numerics import QuantizedWeight, dequantize_weight, split_width, unpack_lanes
+from ptq_lab.numerics import QuantizedWeight, decoded_by, dequantize_weight, split_width, unpack_lanes
 from ptq_lab.plan import QuantPlan, TensorPlan
 
 _log = logging.getLogger(__name__)
@@ -278,18 +278,8 @@ def _weight(found: _Found, shape: tuple[int, ...]) -> QuantizedWeight:
     top = 2.0 ** ((8 if found.bits < 8 else 16) - found.bits) if found.packed else 1.0
     numbers = (-1,) if axis is not None else ()
     scale = found.scale.reshape(numbers) * np.float32(top)  # a power of two: exact
-    offset = np.zeros_like(scale) if found.offset is None else found.offset.reshape(numbers)
-    return QuantizedWeight(
-        codes=codes,
-        bits=found.bits,
-        axis=axis,
-        scale=scale,
-        offset=offset,
-        step=scale.astype(np.float64),
-        zero_point=np.zeros(scale.shape, np.int32),
-        spread_correction=np.ones(scale.shape),
-        mean_correction=np.zeros(scale.shape),
-    )
+    offset = None if found.offset is None else found.offset.reshape(numbers)
+    return decoded_by(codes, bits=found.bits, axis=axis, scale=scale, offset=offset)
 
 
 def _codes(found: _Found, shape: tuple[int, ...]) -> NDArray[Any]:

@@ -17,7 +17,7 @@ from ptq_lab.container.read import Container
 from ptq_lab.container.records import TensorRecord
 from ptq_lab.errors import ModelError
 from ptq_lab.graph.slots import model_bytes
-from ptq_lab.numerics.dequantize import dequantize_in_blocks
+from ptq_lab.numerics import dequantize_weight
 from ptq_lab.runtime import open_filled, session_options
 
 if TYPE_CHECKING:
@@ -109,4 +109,4 @@ def decode_all(
 
 
 def _float32(container: Container, tensor: TensorRecord) -> NDArray[Any]:
-    return dequantize_in_blocks(container.weight(tensor))
+    return dequantize_weight(container.weight(tensor))

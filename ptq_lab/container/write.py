@@ -42,7 +42,7 @@ def write_container(
     *,
     metadata: Mapping[str, str] | None = None,
     progress: Progress = silent,
-) -> None:
+) -> dict[str, int]:
     """Write a model into a container, its quantized weights as entropy-coded codes.
 
     Parameters
@@ -57,6 +57,11 @@ def write_container(
         Joins the model's own ``metadata_props``.
     progress : Progress
         Told once per tensor.
+
+    Returns
+    -------
+    dict of str to int
+        Bytes that each quantized weight takes in the file: its codes, scales and offsets.
 
     Raises
     ------
@@ -78,14 +83,14 @@ def write_container(
     skeleton.ir_model.metadata_props.update(metadata or {})
     try:
         with ArchiveWriter(path) as archive:
-            _write(skeleton, plan, archive, progress)
+            return _write(skeleton, plan, archive, progress)
     except OSError as error:
         if isinstance(error, OutputError):
             raise
         raise OutputError(f"{path}: cannot be written ({error.strerror or error})", path=path) from error
 
 
-def _write(skeleton: Model, plan: QuantPlan, archive: ArchiveWriter, progress: Progress) -> None:
+def _write(skeleton: Model, plan: QuantPlan, archive: ArchiveWriter, progress: Progress) -> dict[str, int]:
     streams = _Streams(archive)
     graph, records = skeleton.graph, []
     holders = constants(graph)
@@ -106,6 +111,7 @@ def _write(skeleton: Model, plan: QuantPlan, archive: ArchiveWriter, progress: P
     archive.deflate(SKELETON, data)
     manifest = Manifest(writer=f"ptq_lab {__version__}", skeleton=checks_of(data), tensors=tuple(records))
     archive.deflate(MANIFEST, write_manifest(manifest))
+    return {record.name: record.checks.size for record in records[: len(plan.entries)]}
 
 
 class _Streams:

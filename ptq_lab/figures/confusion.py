@@ -9,7 +9,8 @@ import plotly.graph_objects as go
 
 from ptq_lab.figures import style
 from ptq_lab.figures.tables import render
-from ptq_lab.report.predictions import NO_CLASS, Predictions
+from ptq_lab.numerics.classes import NO_CLASS
+from ptq_lab.report.predictions import Predictions
 from ptq_lab.report.text import format_percent, text_table
 
 SMALL = 20

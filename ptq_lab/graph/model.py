@@ -309,7 +309,10 @@ def _read(path: Path) -> tuple[onnx.ModelProto, Mapping[str, ir.LazyTensor]]:
         raise ModelError(f"{path}: is a folder, and a model is a file; did you mean a .onnx file in it?")
     try:
         with path.open("rb") as stream:
-            if stream.read(4) == _ZIP:
+            start = stream.read(4)
+            if not start:
+                raise ModelError(f"{path}: is empty")
+            if start == _ZIP:
                 hint = "ptq_lab.load_session opens it, ptq-lab unpack makes a plain file of it"
                 raise ModelError(f"{path}: is a container, not a plain ONNX file; {hint}")
         if path.stat().st_size >= LARGE_FILE:

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from ptq_lab import demo
 from ptq_lab.calibration import Samples, open_samples
+from ptq_lab.calibration.preview import picture_of
 from ptq_lab.demo import Demo
 from ptq_lab.errors import ModelError, PlanError, SampleError
-from ptq_lab.lesson.png import as_pixels, encode_png, is_picture
+from ptq_lab.lesson.png import as_pixels, encode_png
 from ptq_lab.lesson.subject import Subject, open_subject
 from ptq_lab.lesson.variants import Variants
 from ptq_lab.numerics.similarity import power_of, sqnr_db
@@ -115,7 +116,7 @@ class Pictures:
         self._drawn: OrderedDict[tuple[int, str, int], Drawing] = OrderedDict()
         self._input = _picture_input(subject, samples)
         self._output = subject.model.outputs[0].name
-        self.makes_pictures = is_picture(self._run("float", self._feeds(0)))
+        self.makes_pictures = picture_of(self._run("float", self._feeds(0))) is not None
 
     def __len__(self) -> int:
         return len(self._samples)
@@ -277,7 +278,7 @@ def _answers(card: Demo) -> NDArray[Any]:
 
 def _picture_input(subject: Subject, samples: Samples) -> str:
     first = next(iter(samples))
-    found = [name for name, array in first.items() if is_picture(array)]
+    found = [name for name, array in first.items() if picture_of(array) is not None]
     if not found:
         shapes = ", ".join(f"{name} {list(array.shape)}" for name, array in first.items())
         raise ModelError(

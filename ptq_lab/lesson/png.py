@@ -9,21 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from ptq_lab.calibration.preview import picture_of
+
 SIDE = 256
 """Pixels that are shown each way, from the middle; scaling would hide what is to be seen."""
-
-COLOURS = (1, 3)
-
-
-def is_picture(array: NDArray[Any]) -> bool:
-    """Tell whether a batch holds pictures: 1 or 3 channels, at least 4 pixels each way.
-
-    Examples
-    --------
-    >>> is_picture(np.zeros((1, 3, 8, 8))), is_picture(np.zeros((1, 8, 8, 1))), is_picture(np.zeros((1, 10)))
-    (True, True, False)
-    """
-    return array.ndim == 4 and array.dtype.kind in "fu" and _channels_last(array) is not None
 
 
 def as_pixels(array: NDArray[Any], ends: tuple[float, float] | None = None) -> NDArray[np.uint8]:
@@ -49,13 +38,13 @@ def as_pixels(array: NDArray[Any], ends: tuple[float, float] | None = None) -> N
     >>> as_pixels(np.full((1, 1, 4, 300), 0.5)).shape
     (4, 256, 1)
     """
-    image = _channels_last(array)
+    image = picture_of(array)
     if image is None:
         raise ValueError(f"an array of shape {array.shape} is no picture")
     top, left = (max(0, (size - SIDE) // 2) for size in image.shape[:2])
-    image = image[top : top + SIDE, left : left + SIDE].astype(np.float64)
-    low, high = ends or _ends(image)
-    return np.asarray(np.clip(np.rint((image - low) * (255.0 / ((high - low) or 1.0))), 0, 255), np.uint8)
+    shown = image[top : top + SIDE, left : left + SIDE].astype(np.float64)
+    low, high = ends or _ends(shown)
+    return np.asarray(np.clip(np.rint((shown - low) * (255.0 / ((high - low) or 1.0))), 0, 255), np.uint8)
 
 
 def encode_png(pixels: NDArray[np.uint8]) -> bytes:
@@ -69,13 +58,6 @@ def encode_png(pixels: NDArray[np.uint8]) -> bytes:
     file = io.BytesIO()
     Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).save(file, "PNG")
     return file.getvalue()
-
-
-def _channels_last(array: NDArray[Any]) -> NDArray[Any] | None:
-    image = array[0]
-    if image.shape[0] in COLOURS and min(image.shape[1:]) >= 4:
-        return np.asarray(np.moveaxis(image, 0, -1))
-    return np.asarray(image) if image.shape[-1] in COLOURS and min(image.shape[:2]) >= 4 else None
 
 
 def _ends(image: NDArray[np.float64]) -> tuple[float, float]:

@@ -25,7 +25,8 @@ from ptq_lab.notebook.model_names import ModelNames
 CELL = "%%quantize"
 COMPARE = "%quantize_compare"
 IDENTIFIER = "ptq_lab.quantize"
-_LINE_MAGIC = re.compile(r"\s*%quantize_(compare|doctor)\s")
+_LINE_MAGIC = re.compile(r"\s*%quantize_(compare|doctor|form|explore)\s")
+_WITH_MODEL = ("%quantize_form", "%quantize_explore")
 
 
 class Completer:
@@ -70,6 +71,8 @@ class Completer:
         words = split_words(before)
         if not words.done:
             return None
+        if words.done[0] in _WITH_MODEL:
+            return self._first_line(before, len(before))
         if words.done[0] == COMPARE:
             given = set(words.done)
             offers = [offer for offer in result_offers(self._names) if offer.text not in given]

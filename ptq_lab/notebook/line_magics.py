@@ -41,7 +41,7 @@ class WorkbenchMagics(Magics):
         options = self._parse("quantize_compare", line)
         if len(options.runs) < 2:
             known = ", ".join(_results(self.ipython.user_ns)) or "none so far; %%quantize -r NAME makes one"
-            raise UsageError(f"%quantize_compare: two or more results wanted, e.g. a b; there are: {known}")
+            raise UsageError(f"%quantize_compare: two or more results wanted, e.g. a b; here: {known} (-r names a run)")
         if options.result and not options.result.isidentifier():
             raise UsageError(f"%quantize_compare -r {options.result}: not the name of a variable")
         named = {name: self._result(name) for name in options.runs}

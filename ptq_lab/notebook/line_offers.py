@@ -1,4 +1,4 @@
-"""What may be written on the first line of a ``%%quantize`` cell: its options, their choices, files and variables."""
+"""What may be written behind a magic of ours that takes a model: its options, their choices, files and variables."""
 
 from __future__ import annotations
 
@@ -34,9 +34,14 @@ class Words:
     fragment: str
 
     @property
+    def actions(self) -> dict[str, argparse.Action]:
+        """The options of the magic, as they are spelled."""
+        return _actions(self.done[0] if self.done else "")
+
+    @property
     def option(self) -> str:
         """The option whose value is being written, as it is spelled; empty if there is none."""
-        return self.done[-1] if self.done and _takes_value(self.done[-1]) else ""
+        return self.done[-1] if self.done and self.takes_value(self.done[-1]) else ""
 
     @property
     def model(self) -> str | None:
@@ -46,10 +51,15 @@ class Words:
             if expects:
                 expects = False
             elif word.startswith("-"):
-                expects = _takes_value(word)
+                expects = self.takes_value(word)
             else:
                 return word
         return None
+
+    def takes_value(self, word: str) -> bool:
+        """Tell whether a word is an option that a value follows."""
+        action = self.actions.get(word)
+        return action is not None and action.nargs != 0
 
 
 def split_words(text: str) -> Words:
@@ -79,11 +89,11 @@ def line_offers(words: Words, names: Mapping[str, Any], outline: Callable[[], Ou
         Returns the names in the model of this line; only called where they matter.
     """
     spelled, equals, value = words.fragment.partition("=")
-    if equals and spelled.startswith("--") and _takes_value(spelled):
-        found = _value_offers(spelled, value, names, outline)
+    if equals and spelled.startswith("--") and words.takes_value(spelled):
+        found = _value_offers(words.actions[spelled], value, names, outline)
         return [Offer(text=f"{spelled}={offer.text}", kind=offer.kind) for offer in found]
     if words.option:
-        return _value_offers(words.option, words.fragment, names, outline)
+        return _value_offers(words.actions[words.option], words.fragment, names, outline)
     if words.fragment.startswith("-") or words.model is not None:
         return matching(_options(words), words.fragment)
     if words.fragment.startswith(("{", "$")):
@@ -94,9 +104,8 @@ def line_offers(words: Words, names: Mapping[str, Any], outline: Callable[[], Ou
 
 
 def _value_offers(
-    option: str, fragment: str, names: Mapping[str, Any], outline: Callable[[], Outline | None]
+    action: argparse.Action, fragment: str, names: Mapping[str, Any], outline: Callable[[], Outline | None]
 ) -> list[Offer]:
-    action = _actions()[option]
     variables = {"samples": sample_offers, "evaluate": judge_offers}.get(action.dest)
     if variables is not None and fragment.startswith(("{", "$")):
         return _expanded(fragment, variables(names))
@@ -106,6 +115,8 @@ def _value_offers(
         return matching([Offer(text=str(choice), kind="value") for choice in action.choices], fragment)
     if action.dest == "output":
         return file_offers(fragment, (".onnx",))
+    if action.dest == "config":
+        return file_offers(fragment, (".cfg", ".ini"))
     if action.dest == "input_shape":
         return shape_offers(outline(), fragment)
     if action.dest == "optimize":
@@ -123,24 +134,22 @@ def _expanded(fragment: str, offers: Any) -> list[Offer]:
 
 
 def _options(words: Words) -> list[Offer]:
-    given = {_actions()[word].dest for word in words.done if word in _actions()}
-    shown = [(name, action) for name, action in _actions().items() if action.dest not in given]
+    actions = words.actions
+    given = {actions[word].dest for word in words.done if word in actions}
+    shown = [(name, action) for name, action in actions.items() if action.dest not in given]
     long = [name for name, _ in shown if name.startswith("--")]
     short = [name for name, _ in shown if not name.startswith("--")]
     wanted = [*short, *long] if words.fragment and not words.fragment.startswith("--") else long
     return [Offer(text=name, kind="option") for name in wanted]
 
 
-def _takes_value(word: str) -> bool:
-    action = _actions().get(word)
-    return action is not None and action.nargs != 0
-
-
 @cache
-def _actions() -> dict[str, argparse.Action]:
+def _actions(magic: str) -> dict[str, argparse.Action]:
+    from ptq_lab.notebook.live_magics import LiveMagics
     from ptq_lab.notebook.magic import QuantizeMagics
 
-    parser = QuantizeMagics.quantize.parser
+    live = {"%quantize_form": LiveMagics.quantize_form, "%quantize_explore": LiveMagics.quantize_explore}
+    parser = live.get(magic, QuantizeMagics.quantize).parser
     return {spelled: action for action in parser._actions for spelled in action.option_strings}
 
 

@@ -14,6 +14,7 @@ from ptq_lab.numerics.affine import (
     dequantize_array,
     quantize_array,
 )
+from ptq_lab.numerics.dequantize import dequantize_weight
 from ptq_lab.numerics.histogram import Histogram, count_magnitudes, count_values
 from ptq_lab.numerics.kl import kl_threshold
 from ptq_lab.numerics.loss import weight_error
@@ -21,7 +22,7 @@ from ptq_lab.numerics.packing import pack_bits, pack_lanes, split_width, unpack_
 from ptq_lab.numerics.ranges import METHODS, NEEDS, TensorStatistics, choose_range
 from ptq_lab.numerics.similarity import cosine, relative_error, sqnr_db
 from ptq_lab.numerics.step import find_step, quantize_step
-from ptq_lab.numerics.weights import QuantizedWeight, dequantize_weight, quantize_symmetric, quantize_weight
+from ptq_lab.numerics.weights import QuantizedWeight, decoded_by, quantize_symmetric, quantize_weight
 
 __all__ = [
     "METHODS",
@@ -36,6 +37,7 @@ __all__ = [
     "cosine",
     "count_magnitudes",
     "count_values",
+    "decoded_by",
     "dequantize_array",
     "dequantize_weight",
     "find_step",

@@ -67,6 +67,30 @@ class QuantizedWeight:
     mean_correction: Float64
 
 
+def decoded_by(
+    codes: NDArray[Any], *, bits: int, axis: int | None, scale: Float32, offset: Float32 | None = None
+) -> QuantizedWeight:
+    """Return a weight of which no more is known than its codes and what decodes them.
+
+    Examples
+    --------
+    >>> decoded_by(np.array([1, 2], np.int8), bits=8, axis=None, scale=np.float32(0.5)).offset
+    array(0., dtype=float32)
+    """
+    scale = np.asarray(scale, np.float32)
+    return QuantizedWeight(
+        codes=codes,
+        bits=bits,
+        axis=axis,
+        scale=scale,
+        offset=np.zeros_like(scale) if offset is None else offset,
+        step=scale.astype(np.float64),
+        zero_point=np.zeros(scale.shape, np.int32),
+        spread_correction=np.ones(scale.shape),
+        mean_correction=np.zeros(scale.shape),
+    )
+
+
 def quantize_weight(
     values: Float32,
     *,
@@ -112,6 +136,7 @@ def quantize_weight(
 
     Examples
     --------
+    >>> from ptq_lab.numerics import dequantize_weight
     >>> weight = np.array([[-1.0, 0.1, 2.0], [3.0, 3.5, 4.0]], np.float32)
     >>> quantized = quantize_weight(weight, bits=8, axis=0)
     >>> quantized.codes.shape, quantized.scale.shape
@@ -189,17 +214,7 @@ def quantize_symmetric(
     scale = scale if factor is None else scale * factor
     scale = scale if smallest is None else np.maximum(scale, smallest)
     codes = _nearest_steps(values, along_axis(scale, values.ndim, axis), limit)
-    return QuantizedWeight(
-        codes=codes,
-        bits=bits,
-        axis=axis,
-        scale=scale,
-        offset=np.zeros_like(scale),
-        step=scale.astype(np.float64),
-        zero_point=np.zeros(scale.shape, np.int32),
-        spread_correction=np.ones(scale.shape),
-        mean_correction=np.zeros(scale.shape),
-    )
+    return decoded_by(codes, bits=bits, axis=axis, scale=scale)
 
 
 def _nearest_steps(values: Float32, scale: Float32, limit: int) -> NDArray[Any]:
@@ -211,23 +226,6 @@ def _nearest_steps(values: Float32, scale: Float32, limit: int) -> NDArray[Any]:
         steps = values[part] / (scale[part] if scale.ndim and len(scale) > 1 else scale)
         codes[part] = np.clip(np.rint(steps, out=steps), -limit, limit, out=steps)
     return codes
-
-
-def dequantize_weight(weight: QuantizedWeight) -> Float32:
-    """Return the float32 weight that the codes stand for, bit for bit as a decoding graph computes it.
-
-    Examples
-    --------
-    >>> one = quantize_weight(np.array([0.5, 1.0], np.float32), bits=1, axis=None)
-    >>> dequantize_weight(one).tolist()
-    [0.5, 1.0]
-    """
-    scale = along_axis(weight.scale, weight.codes.ndim, weight.axis)
-    offset = along_axis(weight.offset, weight.codes.ndim, weight.axis)
-    values = weight.codes.astype(np.float32)
-    np.multiply(values, scale, out=values)
-    np.add(values, offset, out=values)
-    return values
 
 
 def _corrections(

@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 
 from ptq_lab.calibration import Samples
 from ptq_lab.numerics import cosine
+from ptq_lab.numerics.classes import best_class, class_scores
 from ptq_lab.progress import Progress, Step, silent
+from ptq_lab.report.predictions import scores_of_classes
 from ptq_lab.runtime import Feeds, run_session
 
 Picture = Callable[[Feeds], bytes]
@@ -44,6 +46,7 @@ def answer_samples(
     *,
     limit: int,
     picture: Picture | None = None,
+    labelled: bool = False,
     progress: Progress = silent,
 ) -> Answers:
     """Run a float model and quantized ones on the same samples.
@@ -59,6 +62,8 @@ def answer_samples(
         How many of them at most.
     picture : callable, optional
         Draws a sample whose answers differ; without it none is drawn and no answer is kept.
+    labelled : bool
+        The samples have classes, so a row of numbers is one of scores, whatever it is called.
     progress : Progress
         Told once per sample.
     """
@@ -70,13 +75,13 @@ def answer_samples(
         for which, outputs in enumerate(got):
             found.errors[which] += _error(wanted, outputs) / count
         if picture is not None:
-            _note_classes(found, index, [wanted, *got], feeds, picture)
+            classes = [_class_of(outputs, labelled=labelled) for outputs in (wanted, *got)]
+            _note_classes(found, index, classes, feeds, picture)
         progress(Step("compare runs", index + 1, count))
     return found
 
 
-def _note_classes(found: Answers, index: int, outputs: Sequence[Feeds], feeds: Feeds, picture: Picture) -> None:
-    classes = [_class_of(output) for output in outputs]
+def _note_classes(found: Answers, index: int, classes: Sequence[int | None], feeds: Feeds, picture: Picture) -> None:
     if any(each is None for each in classes):
         return
     answers = tuple(each for each in classes if each is not None)
@@ -95,13 +100,11 @@ def _likeness(wanted: NDArray[Any], got: NDArray[Any]) -> float:
     return min(1.0, cosine(wanted, got)) if wanted.shape == got.shape else 0.0
 
 
-def _class_of(outputs: Feeds) -> int | None:
-    """Return the class of one sample: of the first output, if that is a row of scores."""
-    scores = np.asarray(next(iter(outputs.values())))
-    classes = max(scores.shape, default=0)
-    if classes < 2 or scores.size != classes or scores.dtype.kind not in "fiu":
-        return None
-    return int(np.argmax(scores))
+def _class_of(outputs: Feeds, *, labelled: bool) -> int | None:
+    """Return the class of one sample, if the first output holds scores of classes."""
+    name, values = next(iter(outputs.items()))
+    scores = class_scores(values) if labelled else scores_of_classes(name, values)
+    return None if scores is None else best_class(scores)
 
 
 def _is_numeric(value: object) -> bool:

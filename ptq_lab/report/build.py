@@ -43,6 +43,8 @@ class Shipped(Protocol):
     def model(self) -> Model: ...  # noqa: D102
     @property
     def size(self) -> int: ...  # noqa: D102
+    @property
+    def stored(self) -> Mapping[str, int]: ...  # noqa: D102
 
 
 class Costs(Protocol):
@@ -118,7 +120,7 @@ def build_report(
         The manifest.
     """
     plan = done.plan
-    rows = layer_rows(plan, done.read)
+    rows = layer_rows(plan, done.read, quantized.stored)
     layers = in_graph_order(rows, (node.name or "" for node in original.graph))
     mean, lowest, sqnr = (math.nan,) * 3 if measured.skipped else overall(measured.outputs)
     summary = Summary(
@@ -137,7 +139,7 @@ def build_report(
         metric_before=measured.before,
         metric_after=measured.after,
         left_float=left_float(plan),
-        notes=tuple(notes),
+        notes=(*notes, *measured.notes),
         opset=quantized.model.opset,
         ir_version=quantized.model.ir_model.ir_version,
         onnxruntime_required=required_onnxruntime(plan, quantized.model.opset),
@@ -146,6 +148,7 @@ def build_report(
         device=done.device.get("target_device", ""),
         toolchain=done.device.get("toolchain", ""),
         runs_here=done.runs_here,
+        interrupted=done.interrupted,
         products=len(plan.dynamic.layers) if plan.dynamic is not None else 0,
         strategy=plan.dynamic.strategy if plan.dynamic is not None else "",
         **_execution(integers),
@@ -189,7 +192,9 @@ def _execution(integers: Integers | None) -> dict[str, Any]:
     }
 
 
-def layer_rows(plan: QuantPlan, read: Callable[[str], NDArray[np.float32]]) -> Table[LayerRow]:
+def layer_rows(
+    plan: QuantPlan, read: Callable[[str], NDArray[np.float32]], stored: Mapping[str, int] | None = None
+) -> Table[LayerRow]:
     """Return one row per weight of a known operator, quantized or not.
 
     Parameters
@@ -198,8 +203,11 @@ def layer_rows(plan: QuantPlan, read: Callable[[str], NDArray[np.float32]]) -> T
         With codes.
     read : callable
         Tensor name to its original float32 values, e.g. ``model.weight``.
+    stored : mapping of str to int, optional
+        Bytes that weights take in a container, by name.
     """
-    quantized = [_quantized_row(entry, read(entry.tensor)) for entry in plan.entries]
+    sizes = stored or {}
+    quantized = [_quantized_row(entry, read(entry.tensor), sizes.get(entry.tensor)) for entry in plan.entries]
     kept = [
         LayerRow(
             node=skip.node,
@@ -264,9 +272,10 @@ def in_graph_order(rows: Iterable[LayerRow], nodes: Iterable[str]) -> Table[Laye
     return Table(LayerRow, sorted(rows, key=lambda row: place.get(row.node, len(place))))
 
 
-def _quantized_row(entry: TensorPlan, values: NDArray[np.float32]) -> LayerRow:
+def _quantized_row(entry: TensorPlan, values: NDArray[np.float32], stored: int | None) -> LayerRow:
     assert entry.weight is not None  # the pipeline rounds before it reports
     error = weight_error(values, entry.weight)
+    coded = "" if stored is None else f"coded, {8 * stored / values.size:.2f} bits"
     return LayerRow(
         node=entry.node,
         op_type=entry.op_type,
@@ -274,9 +283,9 @@ def _quantized_row(entry: TensorPlan, values: NDArray[np.float32]) -> LayerRow:
         shape=entry.shape,
         bits=entry.bits,
         granularity=entry.granularity,
-        storage=entry.stored_as,
+        storage=coded or entry.stored_as,
         bytes_before=entry.bytes_before,
-        bytes_after=entry.bytes_after,
+        bytes_after=entry.bytes_after if stored is None else stored,
         relative_error=error,
         sqnr_db=-20.0 * math.log10(error) if error else math.inf,
         step=entry.coding.step if entry.coding is not None else None,

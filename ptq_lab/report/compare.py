@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from ptq_lab.errors import InferenceError
 from ptq_lab.graph import Model
 from ptq_lab.numerics import cosine, sqnr_db
 from ptq_lab.numerics.similarity import dot
@@ -69,6 +70,7 @@ class Measured:
     after: float | None = None
     predictions: Predictions | None = None
     skipped: bool = False
+    notes: tuple[str, ...] = ()
 
 
 def measure(
@@ -81,12 +83,19 @@ def measure(
     providers: Sequence[str] = CPU,
     progress: Progress = silent,
 ) -> Measured:
-    """Run both models on every sample, and the metric on both if there is one."""
+    """Run both models on every sample, and the metric on both if there is one.
+
+    Raises
+    ------
+    InferenceError
+        If a model does not run, or an output of the original is NaN throughout.
+    """
     sessions, answers = sessions or Sessions(providers), Answers()
     outputs = compare_outputs(sessions(original), sessions(quantized), samples, answers=answers, progress=progress)
     seen = None if samples.random else answers.found(samples.origin)  # of noise there is no right class
+    notes = tuple(f"the output {row.output} of {quantized.label} is NaN throughout" for row in outputs if row.is_lost)
     if metric is None:
-        return Measured(outputs=outputs, compared_on=samples.origin, predictions=seen)
+        return Measured(outputs=outputs, compared_on=samples.origin, predictions=seen, notes=notes)
     judged = []
     for index, model in enumerate((original, quantized)):
         progress(Step("evaluate", index, 2, metric.name))
@@ -99,6 +108,7 @@ def measure(
         before=before.score,
         after=after.score,
         predictions=_labelled(before, after) or seen,
+        notes=notes,
     )
 
 
@@ -125,10 +135,14 @@ class _Agreement:
     noise: float = 0.0
     worst: float = 0.0
     count: int = 0
+    undefined: bool = True  # NaN throughout, before
+    lost: bool = True  # and after
 
     def add(self, before: NDArray[Any], after: NDArray[Any]) -> None:
         self.count += 1
         x, y = before.astype(np.float64).ravel(), after.astype(np.float64).ravel()
+        self.undefined &= bool(x.size and np.isnan(x).all())
+        self.lost &= bool(y.size and np.isnan(y).all())
         if before.shape == after.shape:
             finite = np.isfinite(x) & np.isfinite(y)
             if np.array_equal(x[~finite], y[~finite], equal_nan=True):  # e.g. the minus infinity of a mask
@@ -154,6 +168,7 @@ class _Agreement:
             cosine_min=self.cosine_min,
             sqnr_db=sqnr_db(self.signal, self.noise),
             max_abs_error=self.worst,
+            is_lost=self.lost and self.count > 0,
         )
 
 
@@ -175,6 +190,11 @@ def compare_outputs(
     -------
     Table of OutputRow
         One row per numeric output, in the order of `before`.
+
+    Raises
+    ------
+    InferenceError
+        If a session fails, or an output of `before` is NaN throughout, so that there is nothing to compare with.
     """
     totals: dict[str, _Agreement] = {}
     for index, feeds in enumerate(samples):
@@ -186,4 +206,8 @@ def compare_outputs(
             if isinstance(value, np.ndarray) and value.dtype.kind in "fiub" and name in got:
                 totals.setdefault(name, _Agreement()).add(value, got[name])
         progress(Step("compare", index + 1, len(samples)))
+    for name, agreement in totals.items():
+        if agreement.count and agreement.undefined:
+            hint = "look for NaN among its weights and in the samples"
+            raise InferenceError(f"the output {name} of the float model is NaN on all {agreement.count} inputs; {hint}")
     return Table(OutputRow, (agreement.row(name) for name, agreement in totals.items()))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -12,6 +12,7 @@ from ptq_lab.plan import TensorPlan
 from ptq_lab.report.facts import ChannelFacts, Facts
 from ptq_lab.report.layer_errors import worse_on_evaluation
 
+FAR_OFF, FEW_BITS = "low cosine", "too few bits"
 _SPREAD = 4.0  # largest channel over the median one, from which one scale for all wastes two bits
 _STRETCH = 4.0  # range over what 99.9 % of the values need
 _CLIPPED = 0.005
@@ -82,8 +83,20 @@ def diagnose(facts: Facts) -> tuple[Cause, ...]:
     ----------
     facts : Facts
     """
-    causes = [cause for rule in RULES for cause in rule(facts)]
-    return tuple(sorted(causes, key=lambda cause: -cause.harm))
+    causes = sorted((cause for rule in RULES for cause in rule(facts)), key=lambda cause: -cause.harm)
+    return tuple(_joined(causes))
+
+
+def _joined(causes: Sequence[Cause]) -> list[Cause]:
+    """Give the edit of what is only known to be far off to the cause that is known for the same layer."""
+    joined: list[Cause] = []
+    for cause in causes:
+        known = [other for other in joined if other.kind == FEW_BITS and other.nodes == cause.nodes]
+        if cause.kind == FAR_OFF and known:
+            joined[joined.index(known[0])] = replace(known[0], edits=(*known[0].edits, *cause.edits))
+        else:
+            joined.append(cause)
+    return joined
 
 
 def _one_scale(facts: Facts) -> Iterator[Cause]:
@@ -115,7 +128,7 @@ def _too_few_bits(facts: Facts) -> Iterator[Cause]:
     found.sort(key=lambda entry: -facts.harm(entry.node))
     for entry in found[:_SINGLE]:
         yield Cause(
-            kind="too few bits",
+            kind=FEW_BITS,
             nodes=(entry.node,),
             evidence=f"{entry.bits} bits alone: {_loss(facts, entry.node)}",
             harm=facts.harm(entry.node),
@@ -297,7 +310,7 @@ def _low_cosine(facts: Facts) -> Iterator[Cause]:
     for node in worst:
         if facts.harm(node) > _BAD:
             yield Cause(
-                kind="low cosine",
+                kind=FAR_OFF,
                 nodes=(node,),
                 evidence=f"the layer alone: {_loss(facts, node)}",
                 harm=facts.harm(node) / 4,  # the last resort: what is known better comes first

@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-NO_CLASS = -1
-"""The answer of a model whose scores are not numbers."""
+from ptq_lab.numerics.classes import NO_CLASS, best_class, class_scores
 
 _NAMES = re.compile(r"logit|prob|softmax|class|score|pred", re.IGNORECASE)
 
@@ -99,11 +98,7 @@ class Predictions:
 
 @dataclass(slots=True)
 class Answers:
-    """Collects the answers of two models to the same samples, as long as their first output looks like scores.
-
-    An output is taken for scores of classes if one sample gives one row of them and it is called like some (logits,
-    probabilities, ...) or adds up to 1 without a negative one. An embedding has the same shape and is neither.
-    """
+    """Collects the answers of two models to the same samples, as long as their first output looks like scores."""
 
     _output: str = ""
     _classes: int = 0
@@ -112,10 +107,14 @@ class Answers:
 
     def add(self, name: str, wanted: Any, got: Any) -> None:
         """Take the first outputs of both models for one sample."""
-        old, new = _scores(wanted), _scores(got)
-        if old is None or new is None or old.size != new.size or not _looks_like_classes(name, old):
-            self._broken = True
-        if self._broken or old is None or new is None or (self._classes and self._classes != old.size):
+        old, new = scores_of_classes(name, wanted), class_scores(got)
+        if (
+            self._broken
+            or old is None
+            or new is None
+            or old.size != new.size
+            or old.size != (self._classes or old.size)
+        ):
             self._broken = True
             return
         self._output, self._classes = name, old.size
@@ -129,27 +128,14 @@ class Answers:
         return Predictions(output=self._output, classes=self._classes, before=before, after=after, origin=origin)
 
 
-def best_class(scores: NDArray[Any]) -> int:
-    """Return the index of the largest score; -1 if one is not a number.
+def scores_of_classes(name: str, values: Any) -> NDArray[Any] | None:
+    """Return the scores in an output for one sample, or ``None`` if it does not look like scores of classes.
 
-    Examples
-    --------
-    >>> best_class(np.array([0.1, 0.9])), best_class(np.array([np.nan, 0.9]))
-    (1, -1)
+    One row of floats does if it is called like some (logits, probabilities, ...) or adds up to 1 without a negative
+    one. An embedding has the same shape and is neither.
     """
-    return NO_CLASS if np.isnan(scores).any() else int(np.argmax(scores))
-
-
-def _scores(values: Any) -> NDArray[Any] | None:
-    """Return one score per class, if that is what the output of one sample holds."""
-    array = np.asarray(values)
-    classes = max(array.shape, default=0)
-    if array.dtype.kind != "f" or classes < 2 or array.size != classes:
+    scores = class_scores(values)
+    if scores is None or scores.dtype.kind != "f":
         return None
-    return array.reshape(-1)
-
-
-def _looks_like_classes(name: str, scores: NDArray[Any]) -> bool:
-    if _NAMES.search(name):
-        return True
-    return bool(scores.min() >= 0.0 and abs(float(scores.sum(dtype=np.float64)) - 1.0) < 1e-3)
+    adds_up = scores.min() >= 0.0 and abs(float(scores.sum(dtype=np.float64)) - 1.0) < 1e-3
+    return scores if _NAMES.search(name) or adds_up else None

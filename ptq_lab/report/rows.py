@@ -20,7 +20,8 @@ class LayerRow:
     granularity : str
         ``"per-channel (64)"``, ``"per-tensor"``, ``"per-tensor, one step"``, or ``""`` if it stayed float.
     storage : str
-        How the codes are stored, e.g. ``"int8"``, ``"uint8 lanes 4+1"``, ``"coded, 5.92 bits"``, ``"float"``.
+        How the codes are stored, e.g. ``"int8"``, ``"uint8 lanes 4+1"``, ``"float"``, or in a container ``"coded, 5.92
+        bits"`` per weight, scales included.
     bytes_before, bytes_after : int
         Bytes of the weight in the original, and of codes, scales and offsets in the quantized model.
     relative_error : float or None
@@ -73,6 +74,8 @@ class OutputRow:
         Signal power over error power, both summed over all inputs, in dB.
     max_abs_error : float
         Largest absolute difference of any element.
+    is_lost : bool
+        Whether the quantized model gives nothing but NaN there.
     """
 
     output: str
@@ -80,6 +83,7 @@ class OutputRow:
     cosine_min: float
     sqnr_db: float
     max_abs_error: float
+    is_lost: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

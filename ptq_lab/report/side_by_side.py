@@ -177,7 +177,10 @@ def fact_rows(runs: SideBySide) -> list[tuple[str, ...]]:
         (metric, *(_number(summary.metric_after) for summary in summaries)),
         ("1 - cosine on calibration", *(_error(run.calibration) for run in runs.runs)),
         ("1 - cosine on evaluation", *(_error(run.evaluation) for run in runs.runs)),
-        ("answers changed", *(UNKNOWN if run.changed is None else str(run.changed) for run in runs.runs)),
+        (
+            "answers changed",
+            *(UNKNOWN if run.changed is None else f"{run.changed} of {runs.looked_at}" for run in runs.runs),
+        ),
         ("time, float32 = 1", *(_number(summary.latency_ratio, 2) for summary in summaries)),
     ]
     return [row for row in rows if any(cell != UNKNOWN for cell in row[1:])]
@@ -215,6 +218,10 @@ def _flips_text(runs: SideBySide, names: Sequence[str]) -> str:
 
 def _number(value: float | None, digits: int = 4) -> str:
     return UNKNOWN if value is None or math.isnan(value) else f"{value:.{digits}f}"
+
+
+def _changed(run: RunColumn, looked_at: int) -> str:
+    return UNKNOWN if run.changed is None else f"{run.changed} of {looked_at}"
 
 
 def _error(value: float | None) -> str:

@@ -156,6 +156,8 @@ class Summary:
         What activations were quantized for, and what compiles the file for it; empty if only weights were.
     runs_here : bool
         Whether onnxruntime's own kernels and speed say something about the device.
+    interrupted : str
+        How far a search came that the user stopped, so that this is the best so far; empty if none was.
     """
 
     model: str
@@ -189,6 +191,7 @@ class Summary:
     device: str = ""
     toolchain: str = ""
     runs_here: bool = True
+    interrupted: str = ""
 
     @property
     def compression_ratio(self) -> float:

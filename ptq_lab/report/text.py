@@ -165,7 +165,9 @@ def facts(summary: Summary, written_to: str = "") -> tuple[tuple[str, str], ...]
         required = f"onnxruntime {summary.onnxruntime_required} or newer"
         required += f" (opset {summary.opset}, IR {summary.ir_version})" if summary.opset else ""
     stages = ", ".join(f"{stage} {format_seconds(seconds)}" for stage, seconds in summary.seconds.items())
+    stopped = f"{summary.interrupted}; this is the best so far" if summary.interrupted else ""
     every = (
+        ("interrupted", stopped),
         ("size", _sizes(summary)),
         ("layers", f"{summary.layers_quantized} of {summary.layers} weight tensors quantized"),
         ("device", _device(summary)),

@@ -82,7 +82,7 @@ def report_two_models(compared: Compared) -> Report:
         metric_before=measured.before,
         metric_after=measured.after,
         left_float=left_float(rows),
-        notes=(*matching_notes(compared), *rescaling_notes(rows), *compared.notes),
+        notes=(*compared.measured.notes, *matching_notes(compared), *rescaling_notes(rows), *compared.notes),
         opset=compared.second.opset,
         ir_version=compared.second.ir_model.ir_version,
         seconds=compared.seconds,

@@ -32,11 +32,15 @@ class Rung:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Climbed:
-    """The best plan, what was done to its layers, and what is to be said."""
+    """The best plan, what was done to its layers, and what is to be said.
+
+    ``interrupted`` tells how far a rung came that the user stopped; empty if none was.
+    """
 
     plan: QuantPlan
     layers: tuple[LayerSteps, ...] = ()
     notes: tuple[str, ...] = ()
+    interrupted: str = ""
 
 
 def climb(
@@ -83,8 +87,10 @@ def climb(
         for name, each in plans.items()
     }
     best = min(errors, key=errors.__getitem__)
-    notes = (_verdict(errors, best, len(judges)), *_about(samples, plans[best]))
-    return Climbed(plan=plans[best].plan, layers=plans[best].layers, notes=notes)
+    stopped = next((name for name, each in plans.items() if each.stopped), "")
+    interrupted = f"{stopped} was stopped after {len(plans[stopped].layers)} layers" if stopped else ""
+    notes = (_verdict(errors, best, len(judges), stopped=bool(stopped)), *_about(samples, plans[best]))
+    return Climbed(plan=plans[best].plan, layers=plans[best].layers, notes=notes, interrupted=interrupted)
 
 
 def unfit(samples: Samples) -> str:
@@ -102,19 +108,17 @@ def _alike(one: Feeds, other: Feeds) -> bool:
     return all(np.array_equal(array, other[name]) for name, array in one.items())
 
 
-def _verdict(errors: Mapping[str, float], best: str, count: int) -> str:
+def _verdict(errors: Mapping[str, float], best: str, count: int, *, stopped: bool) -> str:
     told = ", ".join(f"{name} {error:.3g}" for name, error in errors.items())
     last = list(errors)[-1]
-    dropped = "" if best == last else f"; {last} was dropped, because it did not help"
-    return f"weights by {best}: 1 - cosine of the output on {count} samples that no step has seen: {told}{dropped}"
+    dropped = "" if best == last or stopped else f"; {last} was dropped, because it did not help"
+    return f"weights by {best}: 1 - cosine of the output on {count} samples that shaped no weight: {told}{dropped}"
 
 
 def _about(samples: Samples, found: Improved) -> tuple[str, ...]:
     notes = []
     if len(samples) < GOOD:
         notes.append(f"{len(samples)} samples shaped the weights; {GOOD} or more help")
-    if found.stopped:
-        notes.append(f"stopped after {len(found.layers)} layers; the others were rounded to the nearest step")
     silent_layers = [layer for layer in found.layers if layer.reason]
     if silent_layers:
         first = silent_layers[0]

@@ -7,14 +7,14 @@ at equal error, one step for a tensor takes fewer coded bits than a grid per cha
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ptq_lab.numerics import QuantizedWeight, find_step, quantize_step, quantize_weight, weight_error
-from ptq_lab.numerics.entropy import count_levels, entropy_of
+from ptq_lab.numerics.entropy import code_entropy, count_levels, entropy_of
 from ptq_lab.numerics.similarity import power_of
 from ptq_lab.numerics.step import step_costs, unit_step
 from ptq_lab.plan import Coding, QuantPlan, TensorPlan
@@ -27,6 +27,8 @@ from ptq_lab.search.sensitivity import Sensitivity
 LABELS = tuple(range(37))  # quarters of an octave, from an error as large as the weight down to 0.2 %
 _PER_OCTAVE = 4
 _MOST_STEPS = 1 << 15  # from zero to the largest value, so that codes fit 16 bits
+
+StepOf = Callable[[TensorPlan, NDArray[np.float32]], float | None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,18 +54,12 @@ class CodedSteps:
 
         Where no step keeps within the target, the weight gets 8 bits per channel, as in the original.
         """
-        entries = []
-        for index, entry in enumerate(self.plan.entries):
-            values = self.read(entry.tensor)
-            if entry.tensor in self.pins:
-                made = _with_width(entry, values, self.pins[entry.tensor])
-            else:
-                found = find_step(values, target)
-                stepped = _with_step(entry, values, found.step) if found.met else None
-                made = stepped or _with_width(entry, values, FALLBACK)
-            entries.append(made)
-            progress(Step("quantize", index + 1, len(self.plan.entries), entry.tensor))
-        return replace(self.plan, entries=tuple(entries))
+
+        def step_of(entry: TensorPlan, values: NDArray[np.float32]) -> float | None:
+            found = find_step(values, target)
+            return found.step if found.met else None
+
+        return self._stepped(step_of, progress)
 
     def tables(self, sensitivity: Sensitivity) -> Tables:
         """Return what every step costs and weighs, from the gains that were measured."""
@@ -72,8 +68,9 @@ class CodedSteps:
         for index, entry in enumerate(self.plan.entries):
             values = self.read(entry.tensor)
             if entry.tensor in self.pins:
-                weight, coding = _width(entry, values, self.pins[entry.tensor])
-                noise[index], bits[index] = weight_error(values, weight) ** 2 * power_of(values), coding.entropy
+                weight = quantize_weight(values, bits=self.pins[entry.tensor], axis=entry.axis, correct=entry.correct)
+                noise[index] = weight_error(values, weight) ** 2 * power_of(values)
+                bits[index] = code_entropy(weight.codes)
                 allowed[index, 1:] = False
             else:
                 steps = unit_step(values) * np.array([_fraction(label) for label in LABELS])
@@ -86,22 +83,28 @@ class CodedSteps:
 
     def rounded(self, labels: Mapping[str, int], *, progress: Progress = silent) -> QuantPlan:
         """Return the plan with codes of some steps."""
+
+        def step_of(entry: TensorPlan, values: NDArray[np.float32]) -> float:
+            return unit_step(values) * _fraction(labels[entry.tensor])
+
+        return self._stepped(step_of, progress)
+
+    def _stepped(self, step_of: StepOf, progress: Progress) -> QuantPlan:
+        """Give every weight the codes of its step, or of a width where that is pinned or no step does."""
         entries = []
         for index, entry in enumerate(self.plan.entries):
             values = self.read(entry.tensor)
-            if entry.tensor in self.pins:
-                made = _with_width(entry, values, self.pins[entry.tensor])
-            else:
-                step = unit_step(values) * _fraction(labels[entry.tensor])
-                made = _with_step(entry, values, step) or _with_width(entry, values, FALLBACK)
-            entries.append(made)
+            width = self.pins.get(entry.tensor)
+            step = step_of(entry, values) if width is None else None
+            made = _with_step(entry, values, step) if step is not None else None
+            entries.append(made or _with_width(entry, values, width or FALLBACK))
             progress(Step("quantize", index + 1, len(self.plan.entries), entry.tensor))
         return replace(self.plan, entries=tuple(entries))
 
 
 def count_codes(plan: QuantPlan) -> QuantPlan:
-    """Return a plan with codes that also says what entropy coding makes of them."""
-    return replace(plan, entries=tuple(_counted(entry) for entry in plan.entries))
+    """Return a plan with codes that also says what entropy coding makes of them; steps that were chosen stay."""
+    return replace(plan, entries=tuple(map(_counted, plan.entries)))
 
 
 def _fraction(label: int) -> float:
@@ -121,19 +124,13 @@ def _with_step(entry: TensorPlan, values: NDArray[np.float32], step: float) -> T
 
 
 def _with_width(entry: TensorPlan, values: NDArray[np.float32], bits: int) -> TensorPlan:
-    weight, coding = _width(entry, values, bits)
-    return replace(entry, bits=bits, weight=weight, coding=coding)
-
-
-def _width(entry: TensorPlan, values: NDArray[np.float32], bits: int) -> tuple[QuantizedWeight, Coding]:
     weight = quantize_weight(values, bits=bits, axis=entry.axis, correct=entry.correct)
-    return weight, _coding(weight)
+    return replace(entry, bits=bits, weight=weight, coding=_coding(weight))
 
 
 def _counted(entry: TensorPlan) -> TensorPlan:
-    if entry.coding is not None or entry.weight is None:
-        return entry
-    return replace(entry, coding=_coding(entry.weight))
+    assert entry.weight is not None  # the plan has codes
+    return replace(entry, coding=_coding(entry.weight, entry.coding.step if entry.coding is not None else None))
 
 
 def _coding(weight: QuantizedWeight, step: float | None = None) -> Coding:

@@ -32,10 +32,6 @@ class FileSizes:
     rest: Mapping[int, int]
     decoding: Mapping[int, int]
 
-    def rest_for(self, plan: QuantPlan) -> int:
-        """Return the bytes of everything but the weights for what a plan stores."""
-        return self.rest[required_opset(plan)] if plan.entries else min(self.rest.values())
-
 
 def measure_file_sizes(model: Model, plan: QuantPlan, widths: Sequence[int]) -> FileSizes:
     """Write the model without its weights, once per width.

@@ -18,7 +18,7 @@ from ptq_lab.progress import Progress, Step, silent
 from ptq_lab.runtime import CPU
 from ptq_lab.search.sensitivity import PROBE_BITS, WIDTHS, Sensitivity, measure_sensitivity
 
-FORMAT = 2
+FORMAT = 3
 """Of the entries and of what they mean; raise it when `measure_sensitivity` measures anything differently."""
 
 

@@ -95,7 +95,7 @@ def measure_sensitivity(
         interrupts, get the median gain per relative error.
     single_step : bool
         Probe with one step for the tensor instead of a grid per channel: that spreads the error over all channels
-        alike, which is worse for small ones.
+        alike, which is worse for small ones. The noise at the widths is not looked at then, and is left 0.
     progress : Progress
         Told once per weight.
 
@@ -106,7 +106,8 @@ def measure_sensitivity(
     repeated with more bits, where it still grows in proportion.
     """
     trials = Trials(model, [entry.tensor for entry in plan.entries], samples, providers=providers)
-    probe = partial(_probe, model.weight, trials, _stepped if single_step else _divided)
+    way = _STEPPED if single_step else _DIVIDED
+    probe = partial(_probe, model.weight, trials, way)
     mapped: Iterable[_Probed] = (executor.map if executor is not None else map)(probe, plan.entries)
     rows: list[_Probed] = []
     with suppress(KeyboardInterrupt):  # what is measured so far is worth going on with; a second one ends the run
@@ -115,7 +116,7 @@ def measure_sensitivity(
             progress(Step("sensitivity", index + 1, len(plan.entries), plan.entries[index].tensor))
             if time.monotonic() > deadline:
                 break
-    missing = [_guess(model.weight(entry.tensor), entry, rows) for entry in plan.entries[len(rows) :]]
+    missing = [_guess(model.weight(entry.tensor), entry, rows, way) for entry in plan.entries[len(rows) :]]
     every = [*rows, *missing]
     return Sensitivity(
         tensors=tuple(entry.tensor for entry in plan.entries),
@@ -128,7 +129,12 @@ def measure_sensitivity(
     )
 
 
-_Rounding = Callable[[TensorPlan, NDArray[np.float32], int], QuantizedWeight]
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """How a weight is rounded for a probe, and what widths would cost it."""
+
+    rounded: Callable[[TensorPlan, NDArray[np.float32], int], QuantizedWeight]
+    noise: Callable[[TensorPlan, NDArray[np.float32]], NDArray[np.float64]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,25 +144,26 @@ class _Probed:
     power: float
 
 
-def _probe(
-    read: Callable[[str], NDArray[np.float32]], trials: Trials, rounded_to: _Rounding, entry: TensorPlan
-) -> _Probed:
+def _probe(read: Callable[[str], NDArray[np.float32]], trials: Trials, way: _Way, entry: TensorPlan) -> _Probed:
     """Measure one weight."""
     values = read(entry.tensor)
     power = power_of(values)
-    noise = width_errors(values, WIDTHS, axis=entry.axis, correct=entry.correct)
     for bits in (PROBE_BITS, PROBE_BITS + 4):
-        rounded = rounded_to(entry, values, bits)
+        rounded = way.rounded(entry, values, bits)
         made = weight_error(values, rounded) ** 2 * power
         moved = trials.error({entry.tensor: dequantize_weight(rounded)})
         if moved <= _STRONG:
             break
-    return _Probed(max(moved, _QUIET) / made if made > 0.0 else 0.0, noise, power)
+    return _Probed(max(moved, _QUIET) / made if made > 0.0 else 0.0, way.noise(entry, values), power)
 
 
 def _divided(entry: TensorPlan, values: NDArray[np.float32], bits: int) -> QuantizedWeight:
     """Round as a plan does."""
     return quantize_weight(values, bits=bits, axis=entry.axis, correct=entry.correct)
+
+
+def _width_noise(entry: TensorPlan, values: NDArray[np.float32]) -> NDArray[np.float64]:
+    return width_errors(values, WIDTHS, axis=entry.axis, correct=entry.correct)
 
 
 def _stepped(entry: TensorPlan, values: NDArray[np.float32], bits: int) -> QuantizedWeight:
@@ -165,12 +172,18 @@ def _stepped(entry: TensorPlan, values: NDArray[np.float32], bits: int) -> Quant
     return quantize_step(values, max(step, float(np.abs(values).max()) / _MOST_STEPS))
 
 
-def _guess(values: NDArray[np.float32], entry: TensorPlan, known: Sequence[_Probed]) -> _Probed:
+def _no_noise(entry: TensorPlan, values: NDArray[np.float32]) -> NDArray[np.float64]:
+    return np.zeros(len(WIDTHS))
+
+
+_DIVIDED, _STEPPED = _Way(_divided, _width_noise), _Way(_stepped, _no_noise)
+
+
+def _guess(values: NDArray[np.float32], entry: TensorPlan, known: Sequence[_Probed], way: _Way) -> _Probed:
     """Take a weight to be as sensitive to a relative error as the median of those that were measured."""
     power = power_of(values)
     relative = float(np.median([row.gain * row.power for row in known])) if known else 1.0
-    noise = width_errors(values, WIDTHS, axis=entry.axis, correct=entry.correct)
-    return _Probed(relative / power if power > 0.0 else 0.0, noise, power)
+    return _Probed(relative / power if power > 0.0 else 0.0, way.noise(entry, values), power)
 
 
 def changes_of(plan: QuantPlan, read: Callable[[str], NDArray[np.float32]]) -> Mapping[str, NDArray[np.float32]]:

@@ -24,6 +24,8 @@ LIBRARIES: dict[str, set[str]] = {
     "manifest": set(),
     "output": set(),
     "publish": set(),
+    "inputs": set(),
+    "clock": set(),
     "debug": set(),
     "plan": {"numpy"},
     "int8": {"numpy"},
@@ -115,6 +117,7 @@ ROOMS: dict[str, set[str]] = {
     "explanation": {"calibration", "config", "graph", "plan", "report", "result", "runtime"},
     "advice": {"config", "debug", "explanation", "manifest", "pipeline", "report", "result"},
     "runs": {
+        "inputs",
         "calibration",
         "config",
         "evaluation",
@@ -131,6 +134,7 @@ ROOMS: dict[str, set[str]] = {
     "recipe": {"config", "edits", "graph", "manifest", "plan"},
     "balance": {"config", "edits", "graph", "plan", "report", "search"},
     "explorer": {
+        "inputs",
         "balance",
         "calibration",
         "config",
@@ -175,11 +179,13 @@ ROOMS: dict[str, set[str]] = {
     "performance": {"calibration", "config", "flags", "graph", "plan", "report", "runtime"},
     "probe": set(),  # it measures memory, and everything it imports would count
     "runtime": {"graph"},
+    "inputs": {"calibration", "config", "evaluation", "graph"},
+    "clock": set(),
     "publish": {"config", "container", "graph", "output", "report"},
     "container": {"__init__", "graph", "numerics", "output", "plan", "runtime"},
     "calibration": {"graph", "numerics", "runtime"},
     "evaluation": {"calibration", "graph", "top1"},
-    "top1": {"calibration"},
+    "top1": {"calibration", "numerics"},
     "report": {
         "numerics",
         "graph",
@@ -193,7 +199,8 @@ ROOMS: dict[str, set[str]] = {
     "output": {"graph"},
     "debug": {"calibration", "config", "graph", "report", "route"},
     "pipeline": {
-        "streaming",
+        "inputs",
+        "clock",
         "calibration",
         "config",
         "debug",
@@ -213,7 +220,18 @@ ROOMS: dict[str, set[str]] = {
         "result",
         "runtime",
     },
-    "comparison": {"calibration", "config", "evaluation", "flags", "graph", "numerics", "report", "runtime"},
+    "comparison": {
+        "inputs",
+        "clock",
+        "calibration",
+        "config",
+        "evaluation",
+        "flags",
+        "graph",
+        "numerics",
+        "report",
+        "runtime",
+    },
     "demo": set(),
     "lesson": {
         "calibration",
@@ -227,7 +245,7 @@ ROOMS: dict[str, set[str]] = {
         "result",
         "runtime",
     },
-    "figures": {"__init__", "report", "plan", "graph"},
+    "figures": {"__init__", "numerics", "report", "plan", "graph"},
     "cli": {
         "__init__",
         "checking",

@@ -36,10 +36,15 @@ SETTINGS = {
     "codemirror-extension/plugin": {"defaultConfig": {"codeFolding": True}},
     "completer-extension/manager": {"showDocumentationPanel": True},
 }
-# What Lab writes by itself: about files that may be missing, and when a kernel ends while the debugger asks it.
-OF_LAB = ("Failed to load resource", "Could not restore the debugger state")
-# What Notebook 7.6 throws on every page by itself, because the page lacks a part that its settings are for.
-OF_NOTEBOOK = {"Cannot read properties of undefined (reading 'schema')"}
+# What the front ends write and throw by themselves, for pages or kernels that lack a part they look for.
+OF_FRONTS = (
+    "Failed to load resource",
+    "Could not restore the debugger state",
+    "Canceled future for debug_request",
+    "Cannot read properties of undefined (reading 'schema')",
+    "Cannot read properties of null (reading 'updateRenderOption')",
+)
+OURS = "extensions/ptq-lab/"  # in the address of every script of ours
 LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 
 
@@ -195,14 +200,15 @@ class Visit:
         self.page.on("pageerror", self._note)
 
     def _note(self, error: Any) -> None:
-        if str(error) not in OF_NOTEBOOK:
-            self.errors.append(str(error))
+        trace = f"{error}\n{error.stack}"
+        if OURS in trace or not any(part in trace for part in OF_FRONTS):
+            self.errors.append(trace)
 
     def collect_console_errors(self) -> None:
         """Count what the page writes as an error, besides files that are asked for and are not there."""
 
         def judge(message: Any) -> None:
-            if message.type == "error" and not any(part in message.text for part in OF_LAB):
+            if message.type == "error" and not any(part in message.text for part in OF_FRONTS):
                 self.errors.append(message.text)
 
         self.page.on("console", judge)

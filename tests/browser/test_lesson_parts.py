@@ -15,7 +15,8 @@ from nbconvert import HTMLExporter
 import ptq_lab
 from ptq_lab.notebook.widgets.parts import script
 from ptq_lab.numerics import QuantSpec, choose_params, dequantize_array, quantize_array
-from tests.browser.lessons import CONTRASTS, LOAD, open_and_run
+from tests.browser.contrast import CONTRASTS
+from tests.browser.lessons import LOAD, open_and_run
 
 pytestmark = pytest.mark.browser
 

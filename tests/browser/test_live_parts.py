@@ -9,6 +9,7 @@ from typing import Any
 import nbformat
 import pytest
 
+from tests.browser.contrast import CONTRASTS
 from tests.browser.test_lab_report import ALL_DONE
 
 pytestmark = pytest.mark.browser
@@ -33,35 +34,6 @@ UNNAMED = """() => [...document.querySelectorAll(
   .filter(e => !(e.getAttribute("aria-label") || e.labels?.length))
   .filter(e => !(/BUTTON|SUMMARY/.test(e.tagName) && e.textContent.trim()))
   .map(e => e.outerHTML.slice(0, 120))"""
-# Every text against what is behind it, both blended as they are drawn; [ratio, text] of each that can be used.
-CONTRASTS = """() => {
-  const rgba = text => { const c = text.match(/[\\d.]+/g).map(Number); return c.length === 3 ? [...c, 1] : c; };
-  const over = ([r, g, b, a], [R, G, B]) => [r * a + R * (1 - a), g * a + G * (1 - a), b * a + B * (1 - a)];
-  const luminance = c => c.slice(0, 3).map(v => v / 255)
-    .map(v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)
-    .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
-  const behind = element => {
-    if (!element) return [255, 255, 255];
-    const colour = rgba(getComputedStyle(element).backgroundColor);
-    return colour[3] === 1 ? colour : over(colour, behind(element.parentElement));
-  };
-  const ratio = (colour, ground) => {
-    const pair = [luminance(over(rgba(colour), ground)), luminance(ground)];
-    return (Math.max(...pair) + 0.05) / (Math.min(...pair) + 0.05);
-  };
-  const found = [];
-  for (const e of document.querySelectorAll(".ptq *")) {
-    if (!e.getClientRects().length || (e.disabled && e.tagName === "BUTTON")) continue;
-    const own = [...e.childNodes].some(n => n.nodeType === 3 && n.textContent.trim())
-      || /INPUT|SELECT|TEXTAREA/.test(e.tagName);
-    if (!own || e.type === "range") continue;
-    const style = getComputedStyle(e), ground = behind(e);
-    found.push([ratio(e instanceof SVGElement ? style.fill : style.color, ground), e.outerHTML.slice(0, 80)]);
-    if (e.placeholder)
-      found.push([ratio(getComputedStyle(e, "::placeholder").color, ground), "placeholder " + e.placeholder]);
-  }
-  return found;
-}"""
 # Presses a key on the focused slider again and again; milliseconds from each press to the new number on screen.
 LATENCIES = """count => new Promise(done => {
   const shown = document.querySelectorAll(".ptq-explorer .facts dd")[1], times = [];
@@ -121,7 +93,7 @@ def fact(page: Any, place: int) -> str:
 
 
 def assert_readable(page: Any) -> None:
-    contrasts = page.evaluate(CONTRASTS)
+    contrasts = page.evaluate(CONTRASTS, ".ptq *")
     assert len(contrasts) > 30
     assert [item for item in contrasts if item[0] < 4.5] == []
     assert page.evaluate(UNNAMED) == []

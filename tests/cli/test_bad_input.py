@@ -95,7 +95,7 @@ def missing_model(folder: Path, digits: Demo) -> Path:
 MODELS: dict[str, tuple[Callable[[Path, Demo], Path], str]] = {
     "truncated": (truncated, "is not a complete ONNX file"),
     "not onnx": (not_onnx, "ONNX"),
-    "empty": (empty_model, "holds no graph"),
+    "empty": (empty_model, "model.onnx: is empty"),
     "external data missing": (without_external_data, "which does not exist"),
     "NaN": (with_nan, "1 NaN or infinite values of 16"),
     "infinity": (with_infinity, "skip_quant_node=linear"),

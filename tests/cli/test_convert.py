@@ -160,7 +160,7 @@ def test_the_log_shows_with_glog_v(
     caplog.set_level("INFO")
     monkeypatch.setenv("GLOG_v", "1")
     run(*arguments(digits, eight_bits))
-    assert any(record.name == "ptq_lab.pipeline" for record in caplog.records)
+    assert any(record.name == "ptq_lab.clock" for record in caplog.records)
 
 
 def test_weights_of_the_written_model_are_close(run: Run, digits: Demo, eight_bits: Path, tmp_path: Path) -> None:

@@ -59,12 +59,15 @@ def test_python_m_ptq_lab_is_the_same_entry() -> None:
     assert done.stdout.startswith("ptq-lab")
 
 
-# Sends SIGINT to its own process while reports are saved, the model being there already; then once more.
+# Sends SIGINT to its own process while reports are saved, the model being there already; then once more. The
+# handler is set, for a background job inherits an ignored SIGINT.
 LATE = """
 import os, signal, sys
 import ptq_lab.result, shutil, tempfile
 
-def interrupt(*_):
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
+def interrupt(*_, **__):
     os.kill(os.getpid(), signal.SIGINT)
     import time; time.sleep(5)
 

@@ -78,7 +78,7 @@ BROKEN: dict[str, tuple[Callable[[Path], Path], str]] = {
     "truncated": (truncated, "is not a complete ONNX file"),
     "random": (written(np.random.default_rng(0).bytes(5000)), "file.onnx: "),
     "text": (written(b"not a model at all\n" * 20), "file.onnx: "),
-    "empty": (written(b""), "holds no graph, so it is not an ONNX model"),
+    "empty": (written(b""), "is empty"),
     "sparse": (with_sparse, "keeps 1 tensors as sparse initializers"),
     "no data": (without_data, "lies in .*weights.bin, which does not exist"),
     "short data": (short_data, "the weight [wb] ends at byte .*; the file is incomplete"),

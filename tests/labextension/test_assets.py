@@ -155,3 +155,9 @@ def test_the_checker_of_the_extension_agrees_with_python_on_the_corpus(node: str
 
 def test_the_sources_pass_their_linter(node: str) -> None:
     run(SOURCE, node, "node_modules/eslint/bin/eslint.js", "src", "tests")
+
+
+def test_the_extension_says_that_it_runs_in_every_later_release_of_lab_4() -> None:
+    """``jupyter labextension list`` reads these ranges, and marks what is narrower as incompatible."""
+    needed = json.loads((BUILT / "package.json").read_text())["dependencies"]
+    assert {wanted[0] for name, wanted in needed.items() if name.startswith("@jupyterlab/")} == {"^"}

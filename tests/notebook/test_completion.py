@@ -216,3 +216,11 @@ def test_a_kernel_answers_over_its_protocol(kernel: Any) -> None:
 
 def test_the_demo_is_what_the_tests_take_it_for() -> None:
     assert demo.load("digits_cnn").model_path.suffix == ".onnx"
+
+
+def test_magics_of_live_parts_offer_models_their_own_options_and_their_choices(shell: Any, complete: Complete) -> None:
+    assert "demo.model_path" in complete("%quantize_explore ")
+    assert complete("%quantize_explore demo.model_path --") == ["--samples", "--config", "--result"]
+    assert complete("%quantize_form demo.model_path --template ") == ["weight", "mixed", "full", "dynamic"]
+    assert "--fp16" not in complete("%quantize_form demo.model_path --")
+    assert "demo.calib_path" in complete("%quantize_explore demo.model_path --samples ")

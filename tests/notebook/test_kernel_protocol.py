@@ -130,7 +130,9 @@ def test_one_interrupt_of_a_search_keeps_what_was_measured_and_goes_on(kernel: A
     interrupt(sensitivity=5)
     answer = kernel.run(SEARCH)
     assert answer.status == "ok"
-    assert "stopped after 5 of 16 weights" in " ".join(answer.bundles[-3]["text/plain"].split())
+    assert "stopped after 5 of 16 weights" in " ".join(
+        " ".join(bundle["text/plain"] for bundle in answer.bundles).split()
+    )
     printed = kernel.run("print(searched.report.summary.bits, __import__('os').path.exists('searched.onnx'))")
     assert printed.outputs[0]["text"] == "0 True\n"
 
@@ -141,7 +143,7 @@ def test_a_second_interrupt_ends_it_and_nothing_is_written(kernel: Any, interrup
     interrupt(sensitivity=5, compare=2)
     answer = kernel.run(SEARCH)
     assert (answer.status, answer.error["ename"]) == ("error", "Interrupted")
-    assert answer.error["traceback"][0].endswith("in compare 1 of 150; nothing was written")
+    assert re.search(r"in compare 1 of \d+; nothing was written$", answer.error["traceback"][0])
     left = kernel.run("print([name for name in os.listdir() if 'searched' in name or name.startswith('.ptq_lab')])")
     assert left.outputs[0]["text"] == "[]\n"
 

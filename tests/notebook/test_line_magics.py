@@ -29,8 +29,8 @@ def test_two_runs_are_shown_side_by_side_and_kept_on_request(shell: Any, cell: A
 @pytest.mark.parametrize(
     ("line", "says"),
     [
-        ("", "two or more results wanted, e.g. a b; there are: first"),
-        ("first", "there are: first"),
+        ("", "two or more results wanted, e.g. a b; here: first"),
+        ("first", "here: first"),
         ("first frist", "there is no variable frist; did you mean first?"),
         ("first demo", "demo is Demo, and a result of %%quantize is wanted"),
         ("first nothing", "nothing is NoneType"),

@@ -49,7 +49,7 @@ def report_of(done: Integers, execution: Execution | None = None) -> Report:
     )
     return build_report(
         done.original,
-        SimpleNamespace(model=done.quantized, size=done.quantized.size),
+        SimpleNamespace(model=done.quantized, size=done.quantized.size, stored={}),
         Quantized(plan=done.plan, model=done.quantized, prepared=done.original),
         Measured(outputs=outputs, compared_on="4 samples"),
         Options(),

@@ -361,3 +361,23 @@ def _few(path: Path, count: int) -> list[Feeds]:
 
     data = open_samples(path, load_model(demo.load("digits_cnn").model_path).inputs)
     return list(data.take(count))
+
+
+def test_a_run_that_fails_late_leaves_no_file_and_harms_none_of_an_earlier_run(tmp_path: Path) -> None:
+    folder = tmp_path / "debug"
+    config = {
+        "common_quant_param": {"quant_type": "FULL_QUANT", "debug_info_save_path": str(folder)},
+    }
+    digits = demo.load("digits_cnn")
+
+    def stop(step: Step) -> None:
+        if step.stage == "debug" and step.done == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        ptq_lab.quantize(digits.model_path, config, samples=digits.calib_path, progress=stop)
+    assert [path.name for path in folder.rglob("*.csv")] == []
+    folder.joinpath("report_0.csv").write_text("mine")
+    with pytest.raises(KeyboardInterrupt):
+        ptq_lab.quantize(digits.model_path, config, samples=digits.calib_path, progress=stop)
+    assert folder.joinpath("report_0.csv").read_text() == "mine"

@@ -20,6 +20,7 @@ from ptq_lab.errors import SampleError
 from ptq_lab.graph import Model, Rules, apply_plan, find_targets, load_model
 from ptq_lab.plan import QuantPlan, make_plan, round_weights
 from ptq_lab.progress import Step
+from ptq_lab.report.text import render_text
 from ptq_lab.search.judging import output_error, outputs_of
 from ptq_lab.search.ladder import improve_weights
 from ptq_lab.search.layer_rounding import Recipe
@@ -272,7 +273,7 @@ def test_the_summary_says_what_each_rung_lost_on_samples_that_no_step_has_seen(t
     found = quantize(tmp_path, count=40, effort={"effort": "best"})
     notes = [note for note in found.report.summary.notes if note.startswith("weights by best")]
     assert len(notes) == 1
-    assert "on 5 samples that no step has seen" in notes[0]
+    assert "on 5 samples that shaped no weight" in notes[0]
     errors = [float(part.split()[1]) for part in notes[0].split(": ")[-1].split(", ")]
     assert errors == sorted(errors, reverse=True)
     assert len(errors) == 3
@@ -340,3 +341,20 @@ def test_a_demo_at_three_bits_answers_as_the_float_model_does_at_the_best_effort
         cosines.append(ptq_lab.quantize(card.model_path, config, samples=card.calib_path).report.summary.cosine_mean)
     assert cosines == sorted(cosines)
     assert 1 - cosines[2] < 0.25 * (1 - cosines[0])
+
+
+def test_an_interrupted_rung_is_said_and_not_called_useless(tmp_path: Path) -> None:
+    digits = demo.load("digits_cnn")
+    config = {"common_quant_param": {"quant_type": "WEIGHT_QUANT", "bit_num": 3}, "ptq_lab": {"effort": "best"}}
+    seen: list[str] = []
+
+    def stop(step: Step) -> None:
+        seen.append(step.stage)
+        if step.stage == "round" and seen.count("round") == 20:  # in the second rung
+            raise KeyboardInterrupt
+
+    result = ptq_lab.quantize(digits.model_path, config, tmp_path / "q.onnx", samples=digits.calib_path, progress=stop)
+    summary = result.report.summary
+    assert summary.interrupted.startswith("best was stopped after ")
+    assert "did not help" not in " ".join(summary.notes)
+    assert "best so far" in render_text(result.report).splitlines()[3]

@@ -243,7 +243,7 @@ def test_auto_tune_is_coarser_than_eight_bits_and_near_its_cosine() -> None:
     [
         ({"target_size_mb": 0.02}, r"target_size_mb: no allocation is so small; with bits=.* it takes .* to .*"),
         ({"min_cosine": 0.99999999}, r"min_cosine: no allocation keeps a cosine .* the most exact one reaches 0\.99"),
-        ({"max_metric_drop": 0.1}, r"max_metric_drop needs something that evaluates"),
+        ({"max_metric_drop": 0.1}, r"max_metric_drop: needs something that evaluates"),
     ],
     ids=str,
 )

@@ -158,6 +158,11 @@ class LabOptions(OptionGroup):
         ),
     ] = "auto"
 
+    @property
+    def coded(self) -> bool:
+        """Whether weights are entropy-coded, in a container."""
+        return self.encode == "entropy"
+
 
 class BudgetOptions(OptionGroup):
     """What mixed bits may cost or must reach; every budget that is given has to hold."""
