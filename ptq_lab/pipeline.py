@@ -130,7 +130,7 @@ def quantize(
         done.model.ir_model.metadata_props.update(metadata(original, options, done.plan))
         notes += done.notes
         notes += [f"nothing was explained: {done.unfit}"] if explain and done.unfit else []
-    with draft_result(place, done.model, options, external=done.room is not None, progress=told) as shipped:
+    with draft_result(place, done.model, options, external=done.streamed, progress=told) as shipped:
         draft, notes = shipped.model, [*notes, *filter(None, [shipped.note])]
         with clock("compare"):
             sessions = Sessions(options.lab.providers)

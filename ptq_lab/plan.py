@@ -12,8 +12,9 @@ import difflib
 import json
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,24 +22,10 @@ from numpy.typing import NDArray
 from ptq_lab.entries import NATIVE, ActivationPlan, Coding, DynamicPlan, TensorPlan
 from ptq_lab.errors import ModelError, PlanError
 from ptq_lab.graph import DynamicLayer, Placement, Rules, Skip, Targets, match_nodes
-from ptq_lab.graph.mapped import let_go
-from ptq_lab.numerics import QuantizedWeight, quantize_step, quantize_symmetric, quantize_weight
+from ptq_lab.numerics import quantize_step, quantize_symmetric, quantize_weight
 from ptq_lab.progress import Progress, Step, silent
 
 _log = logging.getLogger(__name__)
-
-
-class Room(Protocol):
-    """Where codes lie, if not in memory."""
-
-    def take(self, entry: TensorPlan) -> NDArray[np.int8 | np.int16]:
-        """Return room for the codes of an entry."""
-
-    def keep(self, weight: QuantizedWeight) -> QuantizedWeight:
-        """Return a weight whose other numbers lie there, too."""
-
-    def let_go(self) -> None:
-        """Give back the memory that holds codes for the moment."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,11 +227,7 @@ def make_plan(targets: Targets, *, bits: int, per_channel: bool = True, correct:
 
 
 def round_weights(
-    plan: QuantPlan,
-    read: Callable[[str], NDArray[np.float32]],
-    *,
-    room: Room | None = None,
-    progress: Progress = silent,
+    plan: QuantPlan, read: Callable[[str], NDArray[np.float32]], *, progress: Progress = silent
 ) -> QuantPlan:
     """Round every weight that has no codes yet to the nearest point of its grid.
 
@@ -253,8 +236,6 @@ def round_weights(
     plan : QuantPlan
     read : callable
         Tensor name to float32 weight, e.g. ``model.weight``.
-    room : Room, optional
-        Where codes lie, if not in memory.
     progress : Progress
         Told once per tensor.
 
@@ -265,28 +246,22 @@ def round_weights(
     """
     entries = []
     for index, entry in enumerate(plan.entries):
-        entries.append(entry if entry.weight is not None else _round(entry, read(entry.tensor), room))
-        if room is not None:
-            room.let_go()
+        entries.append(entry if entry.weight is not None else _round(entry, read(entry.tensor)))
         progress(Step("quantize", index + 1, len(plan.entries), entry.tensor))
     return replace(plan, entries=tuple(entries))
 
 
-def _round(entry: TensorPlan, values: NDArray[np.float32], room: Room | None) -> TensorPlan:
+@contextmanager
+def refusing_nan(entry: TensorPlan, values: NDArray[np.float32]) -> Iterator[None]:
+    """Say which weight it is that cannot be rounded.
+
+    Raises
+    ------
+    ModelError
+        For a ``ValueError`` of the block.
+    """
     try:
-        if entry.coding is not None and entry.coding.step is not None:
-            weight = quantize_step(values, entry.coding.step)
-        elif entry.symmetric:
-            weight = quantize_symmetric(values, bits=entry.bits, axis=entry.axis)
-        else:
-            weight = quantize_weight(
-                values,
-                bits=entry.bits,
-                axis=entry.axis,
-                correct=entry.correct,
-                into=None if room is None else room.take(entry),
-                pause=_pause(values, room),
-            )
+        yield
     except ValueError as error:
         bad = int(values.size - np.isfinite(values).sum())
         raise ModelError(
@@ -295,20 +270,18 @@ def _round(entry: TensorPlan, values: NDArray[np.float32], room: Room | None) ->
             node=entry.node,
             tensor=entry.tensor,
         ) from error
+
+
+def _round(entry: TensorPlan, values: NDArray[np.float32]) -> TensorPlan:
+    with refusing_nan(entry, values):
+        if entry.coding is not None and entry.coding.step is not None:
+            weight = quantize_step(values, entry.coding.step)
+        elif entry.symmetric:
+            weight = quantize_symmetric(values, bits=entry.bits, axis=entry.axis)
+        else:
+            weight = quantize_weight(values, bits=entry.bits, axis=entry.axis, correct=entry.correct)
     _log.debug("%s: %d bits, %s, %s", entry.tensor, entry.bits, entry.granularity, entry.storage)
-    return replace(entry, weight=weight if room is None else room.keep(weight))
-
-
-def _pause(values: NDArray[np.float32], room: Room | None) -> Callable[[], None] | None:
-    """Return what gives back the pages of a weight and of codes, where codes lie in a file."""
-    if room is None:
-        return None
-
-    def pause() -> None:
-        let_go(values)
-        room.let_go()
-
-    return pause
+    return replace(entry, weight=weight)
 
 
 def _check_width(name: str, width: object) -> None:

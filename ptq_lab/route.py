@@ -8,7 +8,8 @@ from typing import Any
 
 from ptq_lab.graph import Model
 from ptq_lab.numerics.ranges import TensorStatistics
-from ptq_lab.plan import QuantPlan, Room
+from ptq_lab.plan import QuantPlan
+from ptq_lab.report.weight_outlines import WeightLook
 from ptq_lab.search.layer_rounding import LayerSteps
 
 
@@ -37,8 +38,10 @@ class Quantized:
         How far a search came that the user stopped, so that this is the best so far; empty if none was stopped.
     rounding : tuple of LayerSteps
         What was done to each layer's weight beyond rounding it, with the error before and after.
-    room : Room or None
-        Where the codes lie, if not in memory.
+    seen : mapping of str to WeightLook
+        What was seen of weights while they were rounded, by tensor; of others a report looks for it.
+    streamed : bool
+        Whether codes lie in a file, and weights were never held.
     unfit : str
         Why the models are not run beside each other; empty if they are.
     device : mapping
@@ -54,15 +57,10 @@ class Quantized:
     runs_here: bool = True
     interrupted: str = ""
     rounding: tuple[LayerSteps, ...] = ()
-    room: Room | None = None
+    seen: Mapping[str, WeightLook] = field(default_factory=dict)
+    streamed: bool = False
     unfit: str = ""
     device: Mapping[str, Any] = field(default_factory=dict)
-
-    def read(self, tensor: str) -> Any:
-        """Return the float32 array of a weight of the plan; memory of those asked for before is given back."""
-        if self.room is not None:
-            self.room.let_go()
-        return self.prepared.weight(tensor)
 
     @property
     def label(self) -> str:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 import os
 import tempfile
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,14 +19,18 @@ from ptq_lab.config import QuantConfig
 from ptq_lab.entries import TensorPlan
 from ptq_lab.errors import OutputError
 from ptq_lab.graph import Model
-from ptq_lab.graph.mapped import Pages, let_go
-from ptq_lab.numerics import QuantizedWeight
+from ptq_lab.graph.mapped import Pages, fetch, let_go
+from ptq_lab.numerics import QuantizedWeight, round_weight, weight_error
+from ptq_lab.plan import QuantPlan, refusing_nan
+from ptq_lab.progress import Progress, Step, silent
+from ptq_lab.report.weight_outlines import WeightLook, outline_weight
 
 LARGE = 1 << 30  # bytes of weights from which they are streamed
 _COPIES = 4  # of the weights that comparing holds: the float model, and the codes while they are decoded
 _SHARE = 2  # at most one part in so many of the free memory is used for comparing
 _PAGE = 4096
-_NUMBERS = 6  # arrays of a quantized weight besides its codes, of 8 bytes per channel at most
+_NUMBERS = ("scale", "offset", "step", "zero_point", "spread_correction", "mean_correction")  # 8 bytes or fewer each
+_THREADS = 2
 _ZEROS = bytes(1 << 20)
 
 
@@ -85,54 +91,94 @@ class Scratch:
     """
 
     def __init__(self, folder: str | None, entries: Sequence[TensorPlan]) -> None:
-        size = sum(_room(entry) for entry in entries) or _PAGE
+        self._places: dict[str, int] = {}
+        size = 0
+        for entry in entries:
+            self._places[entry.tensor] = size
+            size += -(-_room(entry) // _PAGE) * _PAGE
+        self.seen: dict[str, WeightLook] = {}
+        self._alone = threading.Lock()
         place = Path(folder) if folder is not None else Path(tempfile.gettempdir())
         if not place.is_dir():
             raise OutputError(f"[common_quant_param] workspace: {place} is no folder; make it first", path=place)
         try:
             with tempfile.TemporaryFile(dir=place) as file:
-                _reserve(file.fileno(), size)
-                self._pages = Pages(file.fileno(), size)
+                _reserve(file.fileno(), size or _PAGE)
+                self._pages = Pages(file.fileno(), size or _PAGE)
         except OSError as error:
             needed = f"{size / 1e6:.0f} MB are needed for codes ({error.strerror or error})"
             hint = "make room, or name a folder on another disk: [common_quant_param] workspace"
             raise OutputError(f"{place}: {needed}; {hint}", path=place) from error
-        self._used = 0
 
-    def take(self, entry: TensorPlan) -> NDArray[np.int8 | np.int16]:
-        """Return room for the codes of an entry, in its shape."""
-        dtype = np.dtype(np.int8 if entry.bits <= 8 else np.int16)
-        found = np.frombuffer(self._pages, dtype, math.prod(entry.shape), self._used).reshape(entry.shape)
-        self._used += -(-found.nbytes // 8) * 8
-        return found
+    def round(self, entry: TensorPlan, values: NDArray[np.float32]) -> TensorPlan:
+        """Return an entry with its codes in the file, and remember what a report shows of them.
 
-    def keep(self, weight: QuantizedWeight) -> QuantizedWeight:
+        Raises
+        ------
+        ModelError
+            If the weight holds NaN or infinity.
+        """
+        place, dtype = self._places[entry.tensor], np.dtype(np.int8 if entry.bits <= 8 else np.int16)
+        codes = np.frombuffer(self._pages, dtype, math.prod(entry.shape), place).reshape(entry.shape)
+
+        def visit(first: int, last: int) -> None:
+            let_go(values)
+            let_go(codes)
+            fetch(values, first, last)
+
+        with refusing_nan(entry, values):
+            found = round_weight(
+                values, bits=entry.bits, axis=entry.axis, correct=entry.correct, into=codes, visit=visit
+            )
+        visit(0, 0)
+        reaches = (found.low, found.high) if entry.axis == entry.channel_axis else None
+        with self._alone:  # a few values everywhere bring in most pages of a weight
+            error = weight_error(values, found.weight) if found.error is None else found.error
+            self.seen[entry.tensor] = WeightLook(error, outline_weight(entry, found.weight, values, reaches=reaches))
+            visit(0, 0)
+        kept = self._keep(found.weight, place + -(-codes.nbytes // 8) * 8)
+        return replace(entry, weight=kept)
+
+    def _keep(self, weight: QuantizedWeight, place: int) -> QuantizedWeight:
         """Return a weight whose numbers per channel lie in the file, too; of many weights they are many megabytes."""
-        return replace(
-            weight,
-            scale=self._copied(weight.scale),
-            offset=self._copied(weight.offset),
-            step=self._copied(weight.step),
-            zero_point=self._copied(weight.zero_point),
-            spread_correction=self._copied(weight.spread_correction),
-            mean_correction=self._copied(weight.mean_correction),
-        )
+        kept: dict[str, Any] = {}
+        for name in _NUMBERS:
+            numbers = getattr(weight, name)
+            kept[name] = np.frombuffer(self._pages, numbers.dtype, numbers.size, place).reshape(numbers.shape)
+            kept[name][...] = numbers
+            place += -(-numbers.nbytes // 8) * 8
+        let_go(kept["scale"])
+        return replace(weight, **kept)
 
-    def _copied(self, numbers: NDArray[Any]) -> NDArray[Any]:
-        found = np.frombuffer(self._pages, numbers.dtype, numbers.size, self._used).reshape(numbers.shape)
-        found[...] = numbers
-        self._used += -(-numbers.nbytes // 8) * 8
-        return found
 
-    def let_go(self) -> None:
-        """Give the pages back to the system; the codes are in the file."""
-        let_go(self._pages)
+def round_streamed(
+    plan: QuantPlan, read: Callable[[str], NDArray[np.float32]], room: Scratch, *, progress: Progress = silent
+) -> QuantPlan:
+    """Round every weight to the nearest point of its grid, two at a time; what comes out does not depend on that.
+
+    Raises
+    ------
+    ModelError
+        If a weight holds NaN or infinity.
+    """
+
+    def rounded(entry: TensorPlan) -> TensorPlan:
+        return room.round(entry, read(entry.tensor))
+
+    pool, entries = ThreadPoolExecutor(min(_THREADS, os.cpu_count() or 1)), []
+    try:
+        for index, entry in enumerate(pool.map(rounded, plan.entries)):
+            entries.append(entry)
+            progress(Step("quantize", index + 1, len(plan.entries), entry.tensor))
+    finally:
+        pool.shutdown(cancel_futures=True)
+    return replace(plan, entries=tuple(entries))
 
 
 def _room(entry: TensorPlan) -> int:
     """Return the bytes of an entry's codes and of its numbers per channel; each of them starts at a multiple of 8."""
     codes = math.prod(entry.shape) * (1 if entry.bits <= 8 else 2)
-    return codes + 8 * _NUMBERS * (entry.channels + 1) + 8
+    return codes + 8 * len(_NUMBERS) * (entry.channels + 1) + 8
 
 
 def _reserve(file: int, size: int) -> None:

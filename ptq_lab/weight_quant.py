@@ -21,7 +21,7 @@ from ptq_lab.route import Quantized
 from ptq_lab.runtime import require_same
 from ptq_lab.search.climb import Rung, climb
 from ptq_lab.search.coded import count_codes
-from ptq_lab.streaming import Scratch, is_streamed, why_not_compared
+from ptq_lab.streaming import Scratch, is_streamed, round_streamed, why_not_compared
 from ptq_lab.weight_effort import prepare, rungs_of
 
 MIXED_START = 8  # bits that weights have before each gets its own width
@@ -133,7 +133,8 @@ def quantize_weights(
         notes=notes,
         fitted=bool(climbed.layers),
         rounding=climbed.layers,
-        room=room,
+        seen=room.seen if room is not None else {},
+        streamed=room is not None,
         unfit=why_not_compared(original, config, wanted=flags.metric is not None or not samples.random),
         interrupted="; ".join(stopped),
     )
@@ -145,7 +146,7 @@ def _rounded(decided: QuantPlan, model: Model, room: Scratch | None, *, progress
         return round_weights(decided, model.weight, progress=progress)
     with ThreadPoolExecutor(1) as aside:
         hashed = aside.submit(model.digest)
-        plan = round_weights(decided, model.weight, room=room, progress=progress)
+        plan = round_streamed(decided, model.weight, room, progress=progress)
     hashed.result()
     return plan
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import mmap
 import sys
 from contextlib import suppress
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from ptq_lab.errors import ModelError
 
 _POPULATE_READ = 22  # MADV_POPULATE_READ of Linux 5.14, which Python does not name
-_AT_ONCE = 64 << 20  # bytes that may be resident of one weight
+_AT_ONCE = 8 << 20  # bytes that are read ahead of a weight
 
 
 class Pages(mmap.mmap):
@@ -43,16 +44,46 @@ def let_go(array: object) -> None:
     Does nothing for an array in memory, and where the system has no such call.
     """
     pages = mapping_of(array)
-    if pages is not None and hasattr(mmap, "MADV_DONTNEED"):
+    if pages is None or not hasattr(mmap, "MADV_DONTNEED"):
+        return
+    if not isinstance(array, np.ndarray) or not array.flags.c_contiguous:
         pages.madvise(mmap.MADV_DONTNEED)
+        return
+    start = _place(array, pages)
+    first = start - start % mmap.PAGESIZE
+    pages.madvise(mmap.MADV_DONTNEED, first, min(start + array.nbytes, len(pages)) - first)
 
 
-def _fetch(pages: Pages, start: int, length: int) -> None:
-    """Ask for what will be read in one call, which is several times faster than page by page; no matter if refused."""
-    if length <= _AT_ONCE and sys.platform == "linux":
-        first = start - start % mmap.PAGESIZE
-        with suppress(OSError):
-            pages.madvise(_POPULATE_READ, first, min(start + length, len(pages)) - first)
+def fetch(array: NDArray[Any], first: int, last: int) -> None:
+    """Read some elements of a mapped array in one call, which is faster than page by page; no matter if refused."""
+    pages = mapping_of(array)
+    if pages is None or sys.platform != "linux" or first >= last:
+        return
+    start = _place(array, pages)
+    begin, end = start + first * array.itemsize, min(start + last * array.itemsize, len(pages))
+    begin -= begin % mmap.PAGESIZE
+    with suppress(OSError):
+        pages.madvise(_POPULATE_READ, begin, end - begin)
+
+
+def _place(array: NDArray[Any], pages: Pages) -> int:
+    """Return where in its map an array starts."""
+    address = array.__array_interface__["data"][0]
+    return int(address - np.frombuffer(pages, np.uint8).__array_interface__["data"][0])
+
+
+def map_file(file: int, start: int, dtype: np.dtype[Any], shape: tuple[int, ...]) -> NDArray[Any]:
+    """Return a part of an open file as an array in a map of its own, which is gone with the array.
+
+    Raises
+    ------
+    OSError, ValueError
+        If the file ends before the array does.
+    """
+    pages = Pages(file, 0, access=mmap.ACCESS_READ)
+    array = np.frombuffer(pages, dtype, math.prod(shape), start).reshape(shape)
+    fetch(array, 0, min(array.size, _AT_ONCE // array.itemsize))
+    return array
 
 
 def map_external(tensor: ir.ExternalTensor) -> NDArray[Any]:
@@ -69,9 +100,7 @@ def map_external(tensor: ir.ExternalTensor) -> NDArray[Any]:
     dtype = tensor.dtype.numpy().newbyteorder("<")
     try:
         with Path(tensor.path).open("rb") as stream:
-            pages = Pages(stream.fileno(), 0, access=mmap.ACCESS_READ)
-        _fetch(pages, tensor.offset or 0, tensor.nbytes)
-        return np.frombuffer(pages, dtype, tensor.size, tensor.offset or 0).reshape(shape)
+            return map_file(stream.fileno(), tensor.offset or 0, dtype, shape)
     except (OSError, ValueError) as error:
         message = f"{tensor.path}: the weight {tensor.name} cannot be read from it any more ({error})"
         raise ModelError(message, tensor=tensor.name or "") from error

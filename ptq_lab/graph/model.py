@@ -16,7 +16,7 @@ from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 
 from ptq_lab.errors import ModelError, OutputError
-from ptq_lab.graph.external import with_external_weights
+from ptq_lab.graph.external import write_outside
 from ptq_lab.graph.lazy import LARGE_FILE, read_without_weights
 from ptq_lab.graph.mapped import map_external
 from ptq_lab.graph.tensors import TensorSpec
@@ -108,11 +108,11 @@ class Model:
     def digest(self) -> str:
         """Return the SHA-256 of the model's bytes (and external files), as hex."""
         if not self._digest:
-            total = hashlib.sha256(b"" if self.path else self.serialize())
+            total, chunk = hashlib.sha256(b"" if self.path else self.serialize()), bytearray(1 << 18)
             for file in self.files:
-                with file.open("rb") as stream:
-                    while chunk := stream.read(1 << 20):
-                        total.update(chunk)
+                with file.open("rb", buffering=0) as stream:
+                    while count := stream.readinto(chunk):
+                        total.update(memoryview(chunk)[:count])
             self._digest.append(total.hexdigest())
         return self._digest[0]
 
@@ -209,17 +209,14 @@ def save_model(model: Model, path: Path, *, external: bool = False) -> Model:
     OutputError
         If it cannot be written.
     """
-    data: tuple[str, ...] = ()
     try:
         if external or model.weight_bytes > _SINGLE_FILE_LIMIT:
-            data = (f"{path.name}.data",)
-            outside = with_external_weights(model.ir_model, path.with_name(data[0]))
-            path.write_bytes(_plain_proto(outside).SerializeToString(deterministic=True))
-        else:
-            path.write_bytes(model.serialize())
+            digest = write_outside(model.ir_model, path, _plain_bytes)
+            return Model(model.ir_model, path.name, path, (f"{path.name}.data",), [digest])
+        path.write_bytes(model.serialize())
     except OSError as error:
         raise OutputError(f"{path}: cannot be written ({error.strerror or error})", path=path) from error
-    return Model(model.ir_model, path.name, path, data)
+    return Model(model.ir_model, path.name, path)
 
 
 def constant(value: ir.Value | None) -> ir.TensorProtocol | None:
@@ -364,6 +361,10 @@ def _to_proto(model: ir.Model) -> onnx.ModelProto:
     if any(_external(model)):
         model = ir.external_data.load_to_model(model.clone())
     return _plain_proto(model)
+
+
+def _plain_bytes(model: ir.Model) -> bytes:
+    return bytes(_plain_proto(model).SerializeToString(deterministic=True))
 
 
 def _plain_proto(model: ir.Model) -> onnx.ModelProto:

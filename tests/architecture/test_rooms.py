@@ -82,8 +82,8 @@ ROOMS: dict[str, set[str]] = {
     "entries": {"numerics", "graph"},
     "plan": {"numerics", "graph", "entries"},
     "int8": {"numerics", "graph", "plan"},
-    "streaming": {"config", "entries", "graph", "numerics"},
-    "route": {"graph", "numerics", "plan", "search"},  # search: what was done to each layer
+    "streaming": {"config", "entries", "graph", "numerics", "plan", "report"},  # report: each weight is looked at once
+    "route": {"graph", "numerics", "plan", "report", "search"},  # what was seen of each weight and done to each layer
     "search": {"numerics", "graph", "plan", "int8", "runtime", "calibration", "entries"},
     "devices": {"graph", "int8", "numerics"},
     "mixed_bits": {"calibration", "config", "flags", "graph", "plan", "report", "runtime", "search"},
