@@ -102,7 +102,8 @@ def draft_result(
         return
     with place.draft_file() as file, tempfile.TemporaryDirectory(prefix="ptq_lab-") as folder:
         stored = pack_model(model, file, progress=progress)
-        yield Draft(save_model(model, Path(folder) / f"{place.path.stem}{PLAIN}"), place.path.name, (file,), stored)
+        plain = save_model(model, Path(folder) / f"{place.path.stem}{PLAIN}", external=external)
+        yield Draft(plain, place.path.name, (file,), stored)
 
 
 def published(place: Output, draft: Draft) -> Model:

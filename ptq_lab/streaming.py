@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from ptq_lab.config import QuantConfig
 from ptq_lab.entries import TensorPlan
-from ptq_lab.errors import OutputError
+from ptq_lab.errors import ConfigError, OutputError, Problem
 from ptq_lab.graph import Model
 from ptq_lab.graph.mapped import Pages, fetch, let_go
 from ptq_lab.numerics import QuantizedWeight, round_weight, weight_error
@@ -29,6 +29,12 @@ LARGE = 1 << 30  # bytes of weights from which they are streamed
 _COPIES = 4  # of the weights that comparing holds: the float model, and the codes while they are decoded
 _SHARE = 2  # at most one part in so many of the free memory is used for comparing
 _PAGE = 4096
+# Settings that hold something of all weights at once: how much, as a share of them, and what it is.
+_HELD = {
+    ("common_quant_param", "bit_num"): (0.5, "choosing a width for each weight keeps the codes of all of them"),
+    ("ptq_lab", "encode"): (0.5, "entropy coding keeps the codes of all weights"),
+    ("common_quant_param", "debug_info_save_path"): (_COPIES, "debug reports run both models"),
+}
 _NUMBERS = ("scale", "offset", "step", "zero_point", "spread_correction", "mean_correction")  # 8 bytes or fewer each
 _THREADS = 2
 _ZEROS = bytes(1 << 20)
@@ -60,6 +66,37 @@ def why_not_compared(model: Model, config: QuantConfig, *, wanted: bool) -> str:
     if config.common.workspace is not None and not wanted:
         return "workspace asks for little memory, and there are no samples to compare on"
     return ""
+
+
+def require_memory(model: Model, config: QuantConfig) -> None:
+    """Refuse settings of a streamed model that hold more at once than there is memory for, before any work.
+
+    Raises
+    ------
+    ConfigError
+        For each of them, with what it takes and what is free.
+    """
+    free = _free_memory()
+    if free is None or not is_streamed(model, config):
+        return
+    problems = []
+    for (section, key), (share, what) in _HELD.items():
+        if (section, key) not in config.given or not _holds(config, key):
+            continue
+        needed = round(share * model.weight_bytes)
+        if needed > free:
+            message = f"{what}: about {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB of memory are free"
+            problems.append(Problem(section=section, key=key, message=message))
+    if problems:
+        raise ConfigError(problems)
+
+
+def _holds(config: QuantConfig, key: str) -> bool:
+    return {
+        "bit_num": config.common.bit_num == 0,
+        "encode": config.lab.coded,
+        "debug_info_save_path": config.common.debug_info_save_path is not None,
+    }[key]
 
 
 def _free_memory() -> int | None:

@@ -21,7 +21,7 @@ from ptq_lab.route import Quantized
 from ptq_lab.runtime import require_same
 from ptq_lab.search.climb import Rung, climb
 from ptq_lab.search.coded import count_codes
-from ptq_lab.streaming import Scratch, is_streamed, round_streamed, why_not_compared
+from ptq_lab.streaming import Scratch, is_streamed, require_memory, round_streamed, why_not_compared
 from ptq_lab.weight_effort import prepare, rungs_of
 
 MIXED_START = 8  # bits that weights have before each gets its own width
@@ -82,6 +82,7 @@ def quantize_weights(
 
     Real samples make the weights better, as far as the effort says; without any, they are rounded to the nearest step.
     """
+    require_memory(original, config)
     streamed = is_streamed(original, config)
     rungs, about = _rungs(config, samples, streamed=streamed)
     room: Scratch | None = None

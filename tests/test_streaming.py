@@ -16,7 +16,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 import ptq_lab
 from ptq_lab import streaming
-from ptq_lab.errors import ModelError, OutputError
+from ptq_lab.errors import ConfigError, ModelError, OutputError
+from ptq_lab.numerics import quantize_weight, round_weight, weight_error
 
 SIDE = 1024
 LINUX = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
@@ -91,7 +92,7 @@ def test_memory_stays_at_a_few_tensors_however_large_the_model_is(bits: int, tmp
     grown = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
     assert large.with_suffix(".data").stat().st_size == 48 * tensor
     assert grown["RssAnon"] < 4 * tensor
-    assert grown["RssFile"] + grown["RssShmem"] < 8 * tensor  # the codes alone are 12
+    assert grown["RssFile"] + grown["RssShmem"] < 16 * tensor  # of 48, and the codes are 12 more
 
 
 @pytest.mark.parametrize("bits", [1, 3, 4, 8, 11, 16])
@@ -203,3 +204,43 @@ def test_what_is_left_float_is_copied_from_the_original_file(tmp_path: Path) -> 
     wanted, got = (onnx.load(path).graph.initializer for path in (model, tmp_path / "q.onnx"))
     kept = {tensor.name: numpy_helper.to_array(tensor) for tensor in got}
     np.testing.assert_array_equal(kept["w0"], numpy_helper.to_array(wanted[0]))
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value"),
+    [
+        ("common_quant_param", "bit_num", 0),
+        ("ptq_lab", "encode", "entropy"),
+        ("common_quant_param", "debug_info_save_path", "debug"),
+    ],
+)
+def test_a_setting_that_holds_more_than_there_is_memory_for_is_refused_before_any_work(
+    section: str, key: str, value: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, config = chain(tmp_path, 1), settings(8, tmp_path)
+    config.setdefault(section, {})[key] = str(tmp_path / "debug") if value == "debug" else value
+    monkeypatch.setattr(streaming, "_free_memory", lambda: 1 << 20)
+    with pytest.raises(ConfigError, match=rf"{key}.*about 0\.0 GB, and 0\.0 GB of memory are free"):
+        ptq_lab.quantize(model, config, tmp_path / ("q.ptqz" if value == "entropy" else "q.onnx"))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model.data", "model.onnx"]
+
+
+def test_what_stays_float_is_stored_in_16_bits_from_file_to_file(tmp_path: Path) -> None:
+    model, config = chain(tmp_path, 2), settings(8, tmp_path)
+    config["common_quant_param"]["skip_quant_node"] = "product0"
+    ptq_lab.quantize(model, config, tmp_path / "q.onnx", fp16=True)
+    wanted = numpy_helper.to_array(onnx.load(model).graph.initializer[0])
+    kept = {tensor.name: numpy_helper.to_array(tensor) for tensor in onnx.load(tmp_path / "q.onnx").graph.initializer}
+    np.testing.assert_array_equal(kept["w0.half"], wanted.astype(np.float16))
+    assert np.abs(outputs(model) - outputs(tmp_path / "q.onnx")).max() < 0.05
+
+
+@pytest.mark.parametrize("bits", [2, 4, 8, 16])
+@pytest.mark.parametrize("correct", [True, False])
+@pytest.mark.parametrize("axis", [0, 1, None])
+def test_the_error_that_passes_add_up_is_the_error_of_the_weight(axis: int | None, correct: bool, bits: int) -> None:
+    values = np.random.default_rng(0).standard_normal((300, 500), np.float32) + np.float32(0.3)
+    codes = np.empty(values.shape, np.int8 if bits <= 8 else np.int16)
+    found = round_weight(values, bits=bits, axis=axis, correct=correct, into=codes)
+    np.testing.assert_array_equal(codes, quantize_weight(values, bits=bits, axis=axis, correct=correct).codes)
+    assert found.error == pytest.approx(weight_error(values, found.weight), rel=0.02 if bits == 16 else 1e-3)
