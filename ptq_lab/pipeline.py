@@ -39,7 +39,7 @@ from ptq_lab.report.findings import Explanation
 from ptq_lab.report.performance import Form
 from ptq_lab.report.products import product_rows
 from ptq_lab.report.rows import ProductRow
-from ptq_lab.report.tables import Table
+from ptq_lab.report.tables import OutputRow, Table
 from ptq_lab.result import QuantResult, Run
 from ptq_lab.route import Quantized
 from ptq_lab.runtime import Sessions
@@ -121,9 +121,8 @@ def quantize(
     check_values(fp16, input_data_format, progress, executor)
     notes = [*check_optimize(optimize, options.full.target_device), *map(str, options.problems)]
     with clock("load"):
-        original = load_model(model)
+        original, shapes = load_model(model), parse_input_shape(input_shape)
         place, folder = place_result(output, original, options), place_debug(options)
-        shapes = parse_input_shape(input_shape)
         data, metric = _inputs(original, options, samples, evaluate, shapes, input_data_format)
         flags = Flags(fp16=fp16, optimize=optimize, shapes=shapes, executor=executor, metric=metric)
         notes += [*data.notes, *(metric.notes if metric else ())]
@@ -132,7 +131,8 @@ def quantize(
         done = route(original, options, data, flags, progress=told)
         done.model.ir_model.metadata_props.update(metadata(original, options, done.plan))
         notes += done.notes
-    with draft_result(place, done.model, options, progress=told) as shipped:
+        notes += [f"nothing was explained: {done.unfit}"] if explain and done.unfit else []
+    with draft_result(place, done.model, options, external=done.streamed, progress=told) as shipped:
         draft, notes = shipped.model, [*notes, *filter(None, [shipped.note])]
         with clock("compare"):
             sessions = Sessions(options.lab.providers)
@@ -140,10 +140,11 @@ def quantize(
             integers = _look_at_integers(original, draft, done, data, sessions, progress=told)
             form = _form(done, draft, measured)
             costs = partial(look_at_performance, sessions=sessions, folded=folded_model(done))
-            performance = costs(original, form, options, flags, data) if done.runs_here else None
+            runs = done.runs_here and not done.unfit
+            performance = costs(original, form, options, flags, data) if runs else None
             products = _look_at_products(done, data)
         found = None
-        if explain:
+        if explain and not done.unfit:
             with clock("explain"):
                 found = _explained(done, draft, options, data, metric, integers=integers, progress=told)
         with clock("debug"):
@@ -227,7 +228,9 @@ def _compared(
     sessions: Sessions,
     progress: Progress,
 ) -> Measured:
-    """Compare both models, on samples that the model was not fitted to where there are others."""
+    """Compare both models, on samples that the model was not fitted to where there are others; unless unfit for it."""
+    if done.unfit:
+        return Measured(outputs=Table(OutputRow), compared_on=f"nothing: {done.unfit}", skipped=True)
     shown = data.part(max(0, len(data) - COMPARE_SAMPLES), len(data)) if done.fitted else data
     providers = sessions.providers
     measured = measure(original, draft, shown, metric, sessions=sessions, providers=providers, progress=progress)

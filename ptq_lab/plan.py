@@ -12,6 +12,7 @@ import difflib
 import json
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -252,16 +253,17 @@ def round_weights(
     return replace(plan, entries=tuple(entries))
 
 
-def _round(entry: TensorPlan, values: NDArray[np.float32]) -> TensorPlan:
+@contextmanager
+def refusing_nan(entry: TensorPlan, values: NDArray[np.float32]) -> Iterator[None]:
+    """Say which weight it is that cannot be rounded.
+
+    Raises
+    ------
+    ModelError
+        For a ``ValueError`` of the block.
+    """
     try:
-        if entry.coding is not None and entry.coding.step is not None:
-            weight = quantize_step(values, entry.coding.step)
-        elif entry.block_length:
-            weight = in_blocks(entry, values)
-        elif entry.symmetric:
-            weight = quantize_symmetric(values, bits=entry.bits, axis=entry.axis)
-        else:
-            weight = quantize_weight(values, bits=entry.bits, axis=entry.axis, correct=entry.correct)
+        yield
     except ValueError as error:
         bad = int(values.size - np.isfinite(values).sum())
         raise ModelError(
@@ -270,6 +272,18 @@ def _round(entry: TensorPlan, values: NDArray[np.float32]) -> TensorPlan:
             node=entry.node,
             tensor=entry.tensor,
         ) from error
+
+
+def _round(entry: TensorPlan, values: NDArray[np.float32]) -> TensorPlan:
+    with refusing_nan(entry, values):
+        if entry.coding is not None and entry.coding.step is not None:
+            weight = quantize_step(values, entry.coding.step)
+        elif entry.block_length:
+            weight = in_blocks(entry, values)
+        elif entry.symmetric:
+            weight = quantize_symmetric(values, bits=entry.bits, axis=entry.axis)
+        else:
+            weight = quantize_weight(values, bits=entry.bits, axis=entry.axis, correct=entry.correct)
     _log.debug("%s: %d bits, %s, %s", entry.tensor, entry.bits, entry.granularity, entry.storage)
     return replace(entry, weight=weight)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 from ptq_lab.calibration import Samples
@@ -30,9 +31,10 @@ from ptq_lab.progress import Progress, silent
 from ptq_lab.publish import file_bytes
 from ptq_lab.route import Quantized
 from ptq_lab.runtime import require_same
-from ptq_lab.search.climb import climb
+from ptq_lab.search.climb import Rung, climb
 from ptq_lab.search.coded import choose_grids, count_codes
 from ptq_lab.stored_costs import costly_widths
+from ptq_lab.streaming import Scratch, is_streamed, require_memory, round_streamed, why_not_compared
 from ptq_lab.weight_effort import prepare, rungs_of
 
 MIXED_START = 8  # bits that weights have before each gets its own width
@@ -97,8 +99,11 @@ def quantize_weights(
 
     Real samples make the weights better, as far as the effort says; without any, they are rounded to the nearest step.
     """
-    rungs, about = rungs_of(config, samples)
-    original = _tied(original, config)
+    require_memory(original, config)
+    streamed = is_streamed(original, config)
+    rungs, about = _rungs(config, samples, streamed=streamed)
+    room: Scratch | None = None
+    original = original if streamed else _tied(original, config)
     decided, pins, problems = pinned_plan(original, config)
     notes = (*map(str, problems), *about)
     made = prepare(original, rungs, decided, config, samples, progress=progress)
@@ -125,10 +130,11 @@ def quantize_weights(
         chosen = search.choose()
         plan, notes = chosen.plan, (*notes, *chosen.notes)
     else:
-        plan = round_weights(decided, prepared.weight, progress=progress)
+        room = Scratch(config.common.workspace, decided.entries) if streamed else None
+        plan = _rounded(decided, prepared, room, progress=progress)
         if flags.executor is not None:
             notes += ("the executor was not used: rounding weights does not split into tasks",)
-        if _chooses_grids(config):
+        if _chooses_grids(config) and not streamed:
             plan, chosen_grids = choose_grids(plan, prepared.weight, keep=pins)
             notes += (chosen_grids,) if chosen_grids else ()
     climbed = climb(plan, prepared, samples, rungs, providers=config.lab.providers, progress=progress)
@@ -139,8 +145,8 @@ def quantize_weights(
     notes += costly_widths(prepared, plan)
     raised = raise_opset(prepared, required_opset(plan))
     if raised is not prepared:
-        require_same(original, raised, next(iter(samples)))
-        notes += (f"opset raised from {original.opset} to {raised.opset} for this width (outputs verified)",)
+        checked = _verified(original, raised, samples, streamed=streamed)
+        notes += (f"opset raised from {original.opset} to {raised.opset} for this width ({checked})",)
     quantized = apply_plan(raised, plan)
     if flags.fp16:
         quantized, halved = store_half(quantized)
@@ -153,6 +159,9 @@ def quantize_weights(
         notes=notes,
         fitted=bool(climbed.layers),
         rounding=climbed.layers,
+        seen=room.seen if room is not None else {},
+        streamed=room is not None,
+        unfit=why_not_compared(original, config, wanted=flags.metric is not None or not samples.random),
         interrupted="; ".join(stopped),
     )
 
@@ -165,6 +174,36 @@ def _tied(original: Model, config: QuantConfig) -> Model:
 def _chooses_grids(config: QuantConfig) -> bool:
     """Tell whether one step per tensor may stand for a given width: codes are coded, and nobody asks for the grids."""
     return config.lab.coded and "per_channel" not in config.weight.model_fields_set
+
+
+def _rounded(decided: QuantPlan, model: Model, room: Scratch | None, *, progress: Progress) -> QuantPlan:
+    """Round all weights; those of a streamed model while another thread hashes its files, which is as slow."""
+    if room is None:
+        return round_weights(decided, model.weight, progress=progress)
+    with ThreadPoolExecutor(1) as aside:
+        hashed = aside.submit(model.digest)
+        plan = round_streamed(decided, model.weight, room, progress=progress)
+    hashed.result()
+    return plan
+
+
+def _verified(original: Model, raised: Model, samples: Samples, *, streamed: bool) -> str:
+    """Check that raising the opset left the function as it was, and say so; running a streamed model takes too much."""
+    if streamed:
+        return "outputs not compared: the model is streamed"
+    require_same(original, raised, next(iter(samples)))
+    return "outputs verified"
+
+
+def _rungs(config: QuantConfig, samples: Samples, *, streamed: bool) -> tuple[tuple[Rung, ...], tuple[str, ...]]:
+    """Return what is tried beyond rounding; of a streamed model nothing, since all of it takes runs of the model."""
+    rungs, about = rungs_of(config, samples)
+    if rungs and streamed:
+        return (), (
+            *about,
+            "weights were rounded to the nearest step: they are streamed, and better rounding takes runs of the model",
+        )
+    return rungs, about
 
 
 def _write(original: Model, config: QuantConfig, plan: QuantPlan, *, half: bool) -> Model:

@@ -11,6 +11,7 @@ sign for free; the power of two this leaves is taken out of the scale, which is 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 
 from ptq_lab.graph.block_shapes import Blocks
 from ptq_lab.graph.lookups import rank_of_lookup
+from ptq_lab.graph.mapped import let_go, mapping_of
 from ptq_lab.numerics import QuantizedWeight, pack_lanes, split_width
 from ptq_lab.numerics.affine import along_axis
 from ptq_lab.numerics.blocked import is_half
@@ -133,14 +135,14 @@ class StoredCodes:
     def _store_codes(self, name: str, weight: QuantizedWeight) -> list[ir.Value]:
         if not self._packed:
             return [self._writer.weight(f"{name}.{CODES}", _native(weight, self._shape))]
-        parts = pack_lanes(weight.codes.reshape(self._rows, -1), weight.bits)
-        stored = []
-        for width, part in zip(split_width(weight.bits), parts, strict=True):
-            # (rows, 1, bytes): lanes unfold along the middle axis; whole bytes need no unfolding
-            array = part.view(np.int8) if width == 8 else part.reshape(self._rows, 1, -1)
-            suffix = "" if len(parts) == 1 else str(width)
-            stored.append(self._writer.weight(f"{name}.{CODES}{suffix}", ir.tensor(array)))
-        return stored
+        widths = split_width(weight.bits)
+        suffixes = [""] if len(widths) == 1 else [str(width) for width in widths]
+        lanes = _lazy_lanes if mapping_of(weight.codes) is not None else _lanes
+        tensors = lanes(weight.codes.reshape(self._rows, -1), weight.bits)
+        return [
+            self._writer.weight(f"{name}.{CODES}{suffix}", tensor)
+            for suffix, tensor in zip(suffixes, tensors, strict=True)
+        ]
 
     def _unpack(self, parts: Sequence[ir.Value], lead: list[int], shape: Sequence[int]) -> ir.Value:
         """Return codes of the given shape, at the top of an int8 (above 8 bits: of a word, as float32)."""
@@ -206,6 +208,7 @@ class StoredWeight(StoredCodes):
         self._scale = self._store_scale(f"{name}.{SCALE}", weight)
         offset = weight.offset if weight.offset.any() else None  # symmetric codes have none
         self._offset = None if offset is None else self._store_numbers(f"{name}.{OFFSET}", offset, weight.axis)
+        let_go(weight.scale)  # reading it brings in the pages around it
 
     def decode(self) -> ir.Value:
         """Return the whole weight as float32."""
@@ -253,4 +256,40 @@ def _native(weight: QuantizedWeight, shape: tuple[int, ...]) -> ir.TensorProtoco
     if weight.bits != 4:
         return ir.tensor(weight.codes)
     codes = np.asarray(weight.codes, np.int8)
-    return ir.PackedTensor(pack_nibbles(codes), ir.DataType.INT4, shape=ir.Shape(shape))
+    if mapping_of(codes) is None:
+        return _nibbles(codes, shape)
+    return ir.LazyTensor(partial(_nibbles, codes, shape), dtype=ir.DataType.INT4, shape=ir.Shape(shape))
+
+
+def _nibbles(codes: NDArray[np.int8], shape: tuple[int, ...]) -> ir.PackedTensor[Any]:
+    packed = ir.PackedTensor(pack_nibbles(codes), ir.DataType.INT4, shape=ir.Shape(shape))
+    let_go(codes)
+    return packed
+
+
+def _lanes(codes: NDArray[Any], bits: int) -> list[ir.TensorProtocol]:
+    """Return codes, one row after the other, as the byte lanes of each part of the width."""
+    rows, parts = len(codes), pack_lanes(codes, bits)
+    let_go(codes)
+    # (rows, 1, bytes): lanes unfold along the middle axis; whole bytes need no unfolding
+    return [
+        ir.tensor(part.view(np.int8) if width == 8 else part.reshape(rows, 1, -1))
+        for width, part in zip(split_width(bits), parts, strict=True)
+    ]
+
+
+def _lazy_lanes(codes: NDArray[Any], bits: int) -> list[ir.TensorProtocol]:
+    """Return the same as :func:`_lanes`, packed anew whenever somebody asks, for codes that lie in a file."""
+    rows, eighth = len(codes), padded_length(codes.shape[1]) // 8
+
+    def part(index: int) -> ir.TensorProtocol:
+        return _lanes(codes, bits)[index]
+
+    return [
+        ir.LazyTensor(
+            partial(part, index),
+            dtype=ir.DataType.INT8 if width == 8 else ir.DataType.UINT8,
+            shape=ir.Shape((rows, 8 * eighth) if width == 8 else (rows, 1, width * eighth)),
+        )
+        for index, width in enumerate(split_width(bits))
+    ]

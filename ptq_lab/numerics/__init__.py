@@ -23,7 +23,14 @@ from ptq_lab.numerics.packing import pack_bits, pack_lanes, split_width, unpack_
 from ptq_lab.numerics.ranges import METHODS, NEEDS, TensorStatistics, choose_range
 from ptq_lab.numerics.similarity import cosine, relative_error, sqnr_db
 from ptq_lab.numerics.step import find_step, quantize_step
-from ptq_lab.numerics.weights import QuantizedWeight, decoded_by, quantize_symmetric, quantize_weight
+from ptq_lab.numerics.weights import (
+    QuantizedWeight,
+    RoundedWeight,
+    decoded_by,
+    quantize_symmetric,
+    quantize_weight,
+    round_weight,
+)
 
 __all__ = [
     "BLOCKED_WIDTHS",
@@ -33,6 +40,7 @@ __all__ = [
     "QuantParams",
     "QuantSpec",
     "QuantizedWeight",
+    "RoundedWeight",
     "TensorStatistics",
     "choose_params",
     "choose_range",
@@ -54,6 +62,7 @@ __all__ = [
     "quantize_symmetric",
     "quantize_weight",
     "relative_error",
+    "round_weight",
     "split_width",
     "sqnr_db",
     "unpack_bits",

@@ -59,7 +59,10 @@ class Judged(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measured:
-    """How the quantized model does: its outputs against the original's, and the task metric and answers of both."""
+    """How the quantized model does: its outputs against the original's, and the task metric and answers of both.
+
+    `skipped`: the models were not run, for the reason that `compared_on` gives.
+    """
 
     outputs: Table[OutputRow]
     compared_on: str
@@ -67,6 +70,7 @@ class Measured:
     before: float | None = None
     after: float | None = None
     predictions: Predictions | None = None
+    skipped: bool = False
     notes: tuple[str, ...] = ()
 
 

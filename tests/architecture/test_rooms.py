@@ -30,6 +30,7 @@ LIBRARIES: dict[str, set[str]] = {
     "plan": {"numpy"},
     "int8": {"numpy"},
     "route": set(),
+    "streaming": {"numpy"},  # views of the scratch file
     "weight_quant": set(),
     "on_the_fly": set(),
     "weight_effort": set(),
@@ -86,13 +87,15 @@ ROOMS: dict[str, set[str]] = {
     "entries": {"numerics", "graph"},
     "plan": {"numerics", "graph", "entries"},
     "int8": {"numerics", "graph", "plan"},
-    "route": {"graph", "numerics", "plan", "search"},  # search: what was done to each layer
+    "streaming": {"config", "entries", "graph", "numerics", "plan", "report"},  # report: each weight is looked at once
+    "route": {"graph", "numerics", "plan", "report", "search"},  # what was seen of each weight and done to each layer
     "search": {"numerics", "graph", "plan", "int8", "runtime", "calibration", "entries"},
     "devices": {"graph", "int8", "numerics"},
     "mixed_bits": {"budget", "calibration", "config", "flags", "graph", "plan", "report", "runtime", "search"},
     "budget": {"config", "graph"},
     "stored_costs": {"graph", "plan", "report", "search"},
     "weight_quant": {
+        "streaming",
         "calibration",
         "config",
         "flags",

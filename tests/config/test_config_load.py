@@ -283,7 +283,7 @@ UNSUPPORTED = {
     "weights with fixed bits": (WEIGHT + "bit_num=3\nskip_quant_node=a\nenable_encode=true\n", []),
     "fast and packed": (WEIGHT + "[ptq_lab]\neffort=fast\nencode=packed\nproviders=X\n", []),
     "without effect": (
-        WEIGHT + "workspace=w\n[weight_quant_param]\nupdate_mindir=false\nmax_segments=4\n"
+        WEIGHT + "[weight_quant_param]\nupdate_mindir=false\nmax_segments=4\n"
         "[mixed_bit_weight_quant_param]\nuse_cv_data=true\n",
         [],
     ),
