@@ -103,7 +103,7 @@ class StoredWeight:
         self._scale = self._store_numbers(f"{name}.{SCALE}", weight.scale / np.float32(top), weight.axis)
         offset = weight.offset if weight.offset.any() else None  # symmetric codes have none
         self._offset = None if offset is None else self._store_numbers(f"{name}.{OFFSET}", offset, weight.axis)
-        let_go(weight.scale)  # reading it brings in the pages around it
+        let_go(mapping_of(weight.scale))  # reading it brings in the pages around it
 
     @property
     def codes(self) -> ir.Value:
