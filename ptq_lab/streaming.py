@@ -197,7 +197,7 @@ class Scratch:
             kept[name] = np.frombuffer(self._pages, numbers.dtype, numbers.size, place).reshape(numbers.shape)
             kept[name][...] = numbers
             place += -(-numbers.nbytes // 8) * 8
-        let_go(kept["scale"])
+        let_go(self._pages)
         return replace(weight, **kept)
 
 

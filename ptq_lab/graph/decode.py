@@ -208,7 +208,7 @@ class StoredWeight(StoredCodes):
         self._scale = self._store_scale(f"{name}.{SCALE}", weight)
         offset = weight.offset if weight.offset.any() else None  # symmetric codes have none
         self._offset = None if offset is None else self._store_numbers(f"{name}.{OFFSET}", offset, weight.axis)
-        let_go(weight.scale)  # reading it brings in the pages around it
+        let_go(mapping_of(weight.scale))  # reading it brings in the pages around it
 
     def decode(self) -> ir.Value:
         """Return the whole weight as float32."""

@@ -39,7 +39,7 @@ def mapping_of(array: object) -> Pages | None:
 
 
 def let_go(array: object) -> None:
-    """Give back the pages of a mapped array; they are read from the file again when somebody asks.
+    """Give back the pages of a mapped array, or of a whole map; they are read from the file again when somebody asks.
 
     Does nothing for an array in memory, and where the system has no such call.
     """

@@ -177,7 +177,7 @@ def round_weight(
     >>> values, codes = np.array([[-1.0, 0.4, 1.0]], np.float32), np.zeros((1, 3), np.int8)
     >>> rounded = round_weight(values, bits=2, axis=None, correct=False, into=codes)
     >>> codes.tolist(), round(rounded.error, 3)
-    ([[-2, 0, 1]], 0.369)
+    ([[-2, 1, 1]], 0.369)
     """
     axis = None if axis is None else normalize_axis_index(axis, values.ndim)
     grid = WeightGrid(np.ascontiguousarray(values, np.float32), axis, into=into, visit=visit)
