@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import partial
 
 from ptq_lab.calibration import Samples
@@ -35,7 +36,7 @@ from ptq_lab.search.climb import Rung, climb
 from ptq_lab.search.coded import choose_grids, count_codes
 from ptq_lab.stored_costs import costly_widths
 from ptq_lab.streaming import Scratch, is_streamed, require_memory, round_streamed, why_not_compared
-from ptq_lab.weight_effort import prepare, rungs_of
+from ptq_lab.weight_effort import Prepared, prepare, rungs_of
 
 MIXED_START = 8  # bits that weights have before each gets its own width
 
@@ -104,14 +105,8 @@ def quantize_weights(
     rungs, about = _rungs(config, samples, streamed=streamed)
     room: Scratch | None = None
     original = original if streamed else _tied(original, config)
-    decided, pins, problems = pinned_plan(original, config)
-    notes = (*map(str, problems), *about)
-    made = prepare(original, rungs, decided, config, samples, progress=progress)
-    prepared, notes = made.model, (*notes, *made.notes)
-    if prepared is not original:
-        decided, pins, _ = pinned_plan(prepared, config)
-    decided = divide_weights(decided, prepared, config)
-    notes += about_run_time(decided, prepared)
+    start = _start(original, config, samples, None if streamed else rungs, progress=progress)
+    prepared, decided, pins, notes = start.model, start.plan, start.pins, (*about, *start.notes)
     chosen: Chosen | None = None
     write = partial(_write, prepared, config, half=flags.fp16)
     if config.common.bit_num == 0 and decided.entries:
@@ -164,6 +159,31 @@ def quantize_weights(
         unfit=why_not_compared(original, config, wanted=flags.metric is not None or not samples.random),
         interrupted="; ".join(stopped),
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Start:
+    """The float model that gets rounded, the plan without codes, the widths that were asked for, and what to say."""
+
+    model: Model
+    plan: QuantPlan
+    pins: dict[str, int]
+    notes: tuple[str, ...]
+
+
+def _start(
+    original: Model, config: QuantConfig, samples: Samples, rungs: tuple[Rung, ...] | None, *, progress: Progress
+) -> _Start:
+    """Decide on widths, and prepare the model for what will be tried; without rungs at all it is not to be run."""
+    plan, pins, problems = pinned_plan(original, config)
+    made = Prepared(original)
+    if rungs is not None:
+        made = prepare(original, rungs, plan, config, samples, progress=progress)
+    if made.model is not original:
+        plan, pins, _ = pinned_plan(made.model, config)
+    plan = divide_weights(plan, made.model, config)
+    notes = (*map(str, problems), *made.notes, *about_run_time(plan, made.model))
+    return _Start(model=made.model, plan=plan, pins=pins, notes=notes)
 
 
 def _tied(original: Model, config: QuantConfig) -> Model:
