@@ -28,8 +28,10 @@ class Output:
     _folder: tempfile.TemporaryDirectory[str] | None = field(default=None, repr=False)  # lives as long as this object
 
     @contextmanager
-    def draft(self, model: Model) -> Iterator[Model]:
+    def draft(self, model: Model, *, external: bool = False) -> Iterator[Model]:
         """Write the model beside its place, and move it there when the block ends without an error.
+
+        With `external` its weights lie in a file of their own.
 
         Raises
         ------
@@ -37,7 +39,7 @@ class Output:
             If it cannot be written.
         """
         with self.draft_file() as file:
-            yield save_model(model, file)
+            yield save_model(model, file, external=external)
 
     @contextmanager
     def draft_file(self) -> Iterator[Path]:

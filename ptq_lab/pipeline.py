@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping
 from concurrent.futures import Executor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -26,6 +27,7 @@ from ptq_lab.full_quant import preview_integers, quantize_fully
 from ptq_lab.graph import Model, load_model
 from ptq_lab.inputs import Layout, open_data, open_judge
 from ptq_lab.manifest import manifest, metadata
+from ptq_lab.on_the_fly import folded_model
 from ptq_lab.performance import look_at_performance
 from ptq_lab.plan import QuantPlan
 from ptq_lab.progress import Progress, silent
@@ -37,7 +39,7 @@ from ptq_lab.report.findings import Explanation
 from ptq_lab.report.performance import Form
 from ptq_lab.report.products import product_rows
 from ptq_lab.report.rows import ProductRow
-from ptq_lab.report.tables import Table
+from ptq_lab.report.tables import OutputRow, Table
 from ptq_lab.result import QuantResult, Run
 from ptq_lab.route import Quantized
 from ptq_lab.runtime import Sessions
@@ -119,9 +121,8 @@ def quantize(
     check_values(fp16, input_data_format, progress, executor)
     notes = [*check_optimize(optimize, options.full.target_device), *map(str, options.problems)]
     with clock("load"):
-        original = load_model(model)
+        original, shapes = load_model(model), parse_input_shape(input_shape)
         place, folder = place_result(output, original, options), place_debug(options)
-        shapes = parse_input_shape(input_shape)
         data, metric = _inputs(original, options, samples, evaluate, shapes, input_data_format)
         flags = Flags(fp16=fp16, optimize=optimize, shapes=shapes, executor=executor, metric=metric)
         notes += [*data.notes, *(metric.notes if metric else ())]
@@ -130,19 +131,20 @@ def quantize(
         done = route(original, options, data, flags, progress=told)
         done.model.ir_model.metadata_props.update(metadata(original, options, done.plan))
         notes += done.notes
-    with draft_result(place, done.model, options, progress=told) as shipped:
+        notes += [f"nothing was explained: {done.unfit}"] if explain and done.unfit else []
+    with draft_result(place, done.model, options, external=done.streamed, progress=told) as shipped:
         draft, notes = shipped.model, [*notes, *filter(None, [shipped.note])]
         with clock("compare"):
             sessions = Sessions(options.lab.providers)
             measured = _compared(original, draft, done, data, metric=metric, sessions=sessions, progress=told)
             integers = _look_at_integers(original, draft, done, data, sessions, progress=told)
             form = _form(done, draft, measured)
-            performance = (
-                look_at_performance(original, form, options, flags, data, sessions) if done.runs_here else None
-            )
+            costs = partial(look_at_performance, sessions=sessions, folded=folded_model(done))
+            runs = done.runs_here and not done.unfit
+            performance = costs(original, form, options, flags, data) if runs else None
             products = _look_at_products(done, data)
         found = None
-        if explain:
+        if explain and not done.unfit:
             with clock("explain"):
                 found = _explained(done, draft, options, data, metric, integers=integers, progress=told)
         with clock("debug"):
@@ -226,7 +228,9 @@ def _compared(
     sessions: Sessions,
     progress: Progress,
 ) -> Measured:
-    """Compare both models, on samples that the model was not fitted to where there are others."""
+    """Compare both models, on samples that the model was not fitted to where there are others; unless unfit for it."""
+    if done.unfit:
+        return Measured(outputs=Table(OutputRow), compared_on=f"nothing: {done.unfit}", skipped=True)
     shown = data.part(max(0, len(data) - COMPARE_SAMPLES), len(data)) if done.fitted else data
     providers = sessions.providers
     measured = measure(original, draft, shown, metric, sessions=sessions, providers=providers, progress=progress)

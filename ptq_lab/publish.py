@@ -65,6 +65,11 @@ class Draft:
         return file.digest()
 
 
+def suffix_of(config: QuantConfig) -> str:
+    """Return how the name of the file ends that a configuration writes."""
+    return CODED if config.lab.coded else PLAIN
+
+
 def place_result(path: str | os.PathLike[str] | None, original: Model, config: QuantConfig) -> Output:
     """Find the place for a result; its suffix says whether it is a plain file or a container.
 
@@ -73,7 +78,8 @@ def place_result(path: str | os.PathLike[str] | None, original: Model, config: Q
     OutputError
         As :func:`~ptq_lab.output.place_output`, or if the suffix promises something else than the configuration.
     """
-    wanted, other = (CODED, PLAIN) if config.lab.coded else (PLAIN, CODED)
+    wanted = suffix_of(config)
+    other = PLAIN if config.lab.coded else CODED
     place = place_output(path, original, suffix=wanted)
     if place.path.suffix.lower() == other:
         now = "entropy" if config.lab.coded else "packed"
@@ -84,8 +90,12 @@ def place_result(path: str | os.PathLike[str] | None, original: Model, config: Q
 
 
 @contextmanager
-def draft_result(place: Output, model: Model, config: QuantConfig, *, progress: Progress = silent) -> Iterator[Draft]:
+def draft_result(
+    place: Output, model: Model, config: QuantConfig, *, external: bool = False, progress: Progress = silent
+) -> Iterator[Draft]:
     """Write a finished model beside its place, and publish it when the block ends without an error.
+
+    With `external` the weights of a plain file lie beside it.
 
     Raises
     ------
@@ -93,12 +103,13 @@ def draft_result(place: Output, model: Model, config: QuantConfig, *, progress: 
         If it cannot be written.
     """
     if not config.lab.coded:
-        with place.draft(model) as plain:
+        with place.draft(model, external=external) as plain:
             yield Draft(plain, place.path.name, plain.files)
         return
     with place.draft_file() as file, tempfile.TemporaryDirectory(prefix="ptq_lab-") as folder:
         stored = pack_model(model, file, progress=progress)
-        yield Draft(save_model(model, Path(folder) / f"{place.path.stem}{PLAIN}"), place.path.name, (file,), stored)
+        plain = save_model(model, Path(folder) / f"{place.path.stem}{PLAIN}", external=external)
+        yield Draft(plain, place.path.name, (file,), stored)
 
 
 def published(place: Output, draft: Draft) -> Model:

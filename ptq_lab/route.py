@@ -9,6 +9,7 @@ from typing import Any
 from ptq_lab.graph import Model
 from ptq_lab.numerics.ranges import TensorStatistics
 from ptq_lab.plan import QuantPlan
+from ptq_lab.report.weight_outlines import WeightLook
 from ptq_lab.search.layer_rounding import LayerSteps
 
 
@@ -37,6 +38,12 @@ class Quantized:
         How far a search came that the user stopped, so that this is the best so far; empty if none was stopped.
     rounding : tuple of LayerSteps
         What was done to each layer's weight beyond rounding it, with the error before and after.
+    seen : mapping of str to WeightLook
+        What was seen of weights while they were rounded, by tensor; of others a report looks for it.
+    streamed : bool
+        Whether codes lie in a file, and weights were never held.
+    unfit : str
+        Why the models are not run beside each other; empty if they are.
     device : mapping
         What the target's own toolchain needs to know, for the manifest; plain data.
     """
@@ -50,6 +57,9 @@ class Quantized:
     runs_here: bool = True
     interrupted: str = ""
     rounding: tuple[LayerSteps, ...] = ()
+    seen: Mapping[str, WeightLook] = field(default_factory=dict)
+    streamed: bool = False
+    unfit: str = ""
     device: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -57,10 +67,13 @@ class Quantized:
         """How it was quantized, in two or three words."""
         if self.plan.dynamic is not None:
             return f"DYNAMIC_QUANT {self.plan.dynamic.strategy}"
+        if any(entry.decoder for entry in self.plan.entries):
+            return "WEIGHT_QUANT ON_THE_FLY"
         return "WEIGHT_QUANT" if self.plan.placement is None else "FULL_QUANT"
 
     @property
     def arithmetic(self) -> str:
         """What the model computes in."""
         integers = self.plan.dynamic is not None or self.plan.placement is not None
+        integers = integers or any(entry.decoder and entry.int8_activations for entry in self.plan.entries)
         return "int8 and float32" if integers else "float32"

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import onnx_ir as ir
+from numpy.typing import NDArray
 
 from ptq_lab.graph.decode import CODES, OFFSET, SCALE, GraphWriter
+from ptq_lab.graph.mapped import map_external
 from ptq_lab.graph.model import Model, float32
 
 _WORTH_IT = 128  # elements; below this the Cast node takes more bytes than it saves
@@ -61,21 +63,35 @@ def store_half(model: Model, *, keep: Collection[str] = ()) -> tuple[Model, Halv
         tensor = value.const_value
         if tensor is None or name in numbers or name in keep or not _worth_halving(value):
             continue
-        array = float32(tensor)
-        with np.errstate(over="ignore"):
-            half = array.astype(np.float16)
+        array = map_external(tensor) if isinstance(tensor, ir.ExternalTensor) else float32(tensor)
+        half = _halved(array)
         if not np.isfinite(half).all():
             kept.append(name)
             continue
         error = np.linalg.norm(half.astype(np.float32) - array) / max(float(np.linalg.norm(array)), 1e-30)
         del graph.initializers[name]
         writer.before = next(iter(graph), None)
-        widened = writer.node("Cast", [writer.weight(f"{name}.half", ir.tensor(half))], {"to": ir.DataType.FLOAT})
+        stored = _read_again(tensor) if isinstance(tensor, ir.ExternalTensor) else ir.tensor(half)
+        widened = writer.node("Cast", [writer.weight(f"{name}.half", stored)], {"to": ir.DataType.FLOAT})
         value.const_value = None  # the caller's model shares it, and it would lose its name as well
         value.name, widened.name = None, name
         value.replace_all_uses_with(widened)
         saved, worst, count = saved + half.nbytes, max(worst, float(error)), count + 1
     return halved, Halved(count, saved, worst, tuple(kept))
+
+
+def _halved(array: NDArray[np.float32]) -> NDArray[np.float16]:
+    with np.errstate(over="ignore"):
+        return array.astype(np.float16)
+
+
+def _read_again(tensor: ir.ExternalTensor) -> ir.LazyTensor:
+    """Return external data in 16 bits, made anew from the file whenever somebody asks, so that none of it is held."""
+
+    def half() -> ir.TensorProtocol:
+        return ir.tensor(_halved(map_external(tensor)))
+
+    return ir.LazyTensor(half, dtype=ir.DataType.FLOAT16, shape=ir.Shape(tensor.shape.numpy()))
 
 
 def _worth_halving(value: ir.Value) -> bool:

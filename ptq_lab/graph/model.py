@@ -16,9 +16,11 @@ from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 
 from ptq_lab.errors import ModelError, OutputError
+from ptq_lab.graph.external import write_outside
 from ptq_lab.graph.lazy import LARGE_FILE, read_without_weights
+from ptq_lab.graph.mapped import map_external
 from ptq_lab.graph.tensors import TensorSpec
-from ptq_lab.graph.tidy import check_sources, drop_default_inputs, first_line, put_in_order
+from ptq_lab.graph.tidy import check_sources, drop_default_inputs, first_line, put_in_order, share_twins
 
 _ZIP = b"PK\x03\x04"
 _SINGLE_FILE_LIMIT = 1_900_000_000  # protobuf ends at 2 GiB
@@ -73,7 +75,15 @@ class Model:
     def weight(self, name: str) -> NDArray[np.float32]:
         """Return a constant by name as float32; 16-bit floats are widened, which is exact."""
         value = self.graph.initializers.get(name)
-        return float32(_tensor(value if value is not None else constants(self.graph)[name]))
+        tensor = _tensor(value if value is not None else constants(self.graph)[name])
+        if isinstance(tensor, ir.ExternalTensor) and tensor.dtype == ir.DataType.FLOAT and tensor.size:
+            return map_external(tensor)
+        return float32(tensor)
+
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes of all weights, wherever they lie."""
+        return sum(tensor.nbytes for tensor in _weights(self.ir_model))
 
     def clone(self) -> Model:
         """Return a copy whose graph may be changed; the weights are shared."""
@@ -98,11 +108,11 @@ class Model:
     def digest(self) -> str:
         """Return the SHA-256 of the model's bytes (and external files), as hex."""
         if not self._digest:
-            total = hashlib.sha256(b"" if self.path else self.serialize())
+            total, chunk = hashlib.sha256(b"" if self.path else self.serialize()), bytearray(1 << 18)
             for file in self.files:
-                with file.open("rb") as stream:
-                    while chunk := stream.read(1 << 20):
-                        total.update(chunk)
+                with file.open("rb", buffering=0) as stream:
+                    while count := stream.readinto(chunk):
+                        total.update(memoryview(chunk)[:count])
             self._digest.append(total.hexdigest())
         return self._digest[0]
 
@@ -163,6 +173,7 @@ def load_model(source: str | os.PathLike[str] | onnx.ModelProto | Model) -> Mode
     check_sources(model, label)
     put_in_order(model, label)
     drop_default_inputs(model)
+    share_twins(model)
     for imports in (model.opset_imports, *(function.opset_imports for function in model.functions.values())):
         if "ai.onnx" in imports:  # the same domain, spelled out
             imports.setdefault("", imports.pop("ai.onnx"))
@@ -185,8 +196,8 @@ def _understand(proto: onnx.ModelProto, label: str) -> ir.Model:
         raise ModelError(f"{label}: the graph is damaged ({first_line(error)})") from error
 
 
-def save_model(model: Model, path: Path) -> Model:
-    """Write a model to a file; near protobuf's 2 GiB limit its weights go into ``<name>.data`` beside it.
+def save_model(model: Model, path: Path, *, external: bool = False) -> Model:
+    """Write a model to a file; near protobuf's 2 GiB limit, or if asked, its weights go into ``<name>.data`` beside it.
 
     Returns
     -------
@@ -198,16 +209,14 @@ def save_model(model: Model, path: Path) -> Model:
     OutputError
         If it cannot be written.
     """
-    data: tuple[str, ...] = ()
     try:
-        if sum(tensor.nbytes for tensor in _weights(model.ir_model)) > _SINGLE_FILE_LIMIT:
-            data = (f"{path.name}.data",)
-            ir.save(model.ir_model, path, external_data=data[0])
-        else:
-            path.write_bytes(model.serialize())
+        if external or model.weight_bytes > _SINGLE_FILE_LIMIT:
+            digest = write_outside(model.ir_model, path, _plain_bytes)
+            return Model(model.ir_model, path.name, path, (f"{path.name}.data",), [digest])
+        path.write_bytes(model.serialize())
     except OSError as error:
         raise OutputError(f"{path}: cannot be written ({error.strerror or error})", path=path) from error
-    return Model(model.ir_model, path.name, path, data)
+    return Model(model.ir_model, path.name, path)
 
 
 def constant(value: ir.Value | None) -> ir.TensorProtocol | None:
@@ -351,6 +360,14 @@ def _check_external(model: ir.Model, label: str) -> None:
 def _to_proto(model: ir.Model) -> onnx.ModelProto:
     if any(_external(model)):
         model = ir.external_data.load_to_model(model.clone())
+    return _plain_proto(model)
+
+
+def _plain_bytes(model: ir.Model) -> bytes:
+    return bytes(_plain_proto(model).SerializeToString(deterministic=True))
+
+
+def _plain_proto(model: ir.Model) -> onnx.ModelProto:
     proto = ir.to_proto(model)
     stored = {tensor.name for tensor in proto.graph.initializer}  # their types need no second mention
     described = [value for value in proto.graph.value_info if value.name not in stored]

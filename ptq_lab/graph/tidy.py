@@ -61,6 +61,20 @@ def drop_default_inputs(model: ir.Model) -> None:
     model.ir_version = 4
 
 
+def share_twins(model: ir.Model) -> None:
+    """Make one weight of those that are the same bytes of the same external file, so that it is stored once."""
+    seen: dict[object, ir.Value] = {}
+    for name, value in list(model.graph.initializers.items()):
+        tensor = value.const_value
+        if not isinstance(tensor, ir.ExternalTensor) or value.is_graph_input() or value.is_graph_output():
+            continue
+        place = (str(tensor.location), tensor.offset or 0, tensor.length, tensor.dtype, tuple(tensor.shape.numpy()))
+        first = seen.setdefault(place, value)
+        if first is not value:
+            value.replace_all_uses_with(first)
+            del model.graph.initializers[name]
+
+
 def first_line(error: BaseException) -> str:
     """Return the first line of what an error says."""
     lines = str(error).splitlines()

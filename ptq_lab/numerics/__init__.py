@@ -14,6 +14,7 @@ from ptq_lab.numerics.affine import (
     dequantize_array,
     quantize_array,
 )
+from ptq_lab.numerics.blocked import BLOCKED_WIDTHS, equal_blocks, pack_blocks, quantize_blocks
 from ptq_lab.numerics.dequantize import dequantize_weight
 from ptq_lab.numerics.histogram import Histogram, count_magnitudes, count_values
 from ptq_lab.numerics.kl import kl_threshold
@@ -22,15 +23,24 @@ from ptq_lab.numerics.packing import pack_bits, pack_lanes, split_width, unpack_
 from ptq_lab.numerics.ranges import METHODS, NEEDS, TensorStatistics, choose_range
 from ptq_lab.numerics.similarity import cosine, relative_error, sqnr_db
 from ptq_lab.numerics.step import find_step, quantize_step
-from ptq_lab.numerics.weights import QuantizedWeight, decoded_by, quantize_symmetric, quantize_weight
+from ptq_lab.numerics.weights import (
+    QuantizedWeight,
+    RoundedWeight,
+    decoded_by,
+    quantize_symmetric,
+    quantize_weight,
+    round_weight,
+)
 
 __all__ = [
+    "BLOCKED_WIDTHS",
     "METHODS",
     "NEEDS",
     "Histogram",
     "QuantParams",
     "QuantSpec",
     "QuantizedWeight",
+    "RoundedWeight",
     "TensorStatistics",
     "choose_params",
     "choose_range",
@@ -40,15 +50,19 @@ __all__ = [
     "decoded_by",
     "dequantize_array",
     "dequantize_weight",
+    "equal_blocks",
     "find_step",
     "kl_threshold",
     "pack_bits",
+    "pack_blocks",
     "pack_lanes",
     "quantize_array",
+    "quantize_blocks",
     "quantize_step",
     "quantize_symmetric",
     "quantize_weight",
     "relative_error",
+    "round_weight",
     "split_width",
     "sqnr_db",
     "unpack_bits",

@@ -4,14 +4,12 @@ A quantized weight is stored as ``w = code * scale + offset``, one scale and one
 are free floats: the zero point and the two corrections are folded into them, so decoding is one
 multiplication and one addition whatever went in.
 
-The work is done in blocks that stay in the cache; each block is read from memory once per pass
-(ranges, codes with their sums), which is what the time of this file is made of.
+The passes over the values (ranges, codes with their sums) are made in `weight_grid`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,18 +17,13 @@ import numpy as np
 from numpy.lib.array_utils import normalize_axis_index
 from numpy.typing import NDArray
 
-from ptq_lab.numerics.affine import QuantParams, QuantSpec, along_axis, choose_params
+from ptq_lab.numerics.affine import QuantSpec, along_axis, choose_params
+from ptq_lab.numerics.weight_grid import BLOCK, Moments, Visit, WeightGrid
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 
-_BLOCK = 131072  # elements; 512 KiB of float32
-_SPAN = 4096  # elements of a row summed in float32 before the sum goes on in float64
-_TALL = 1024  # the same for columns, which numpy adds up one by one
-_LOOP = 256  # numpy copies what it broadcasts along rows shorter than its buffer; from this length that costs more
 _TINY = 2.2e-16
-_CANCELS = 4.0  # mean**2 over variance, from which float32 sums are too coarse for the variance
-_FEW = 16  # one line in so many is worth treating by itself
 _MAX_SPREAD = 10.0  # the original leaves the spread alone when it would have to grow more than this
 
 
@@ -45,7 +38,7 @@ class QuantizedWeight:
         Width of a code, 1..16.
     axis : int or None
         Channel axis; ``None``: one scale for the tensor.
-    scale, offset : ndarray of float32, shape (C,) or ()
+    scale, offset : ndarray of float32, shape (C,) or (); in blocks (C, blocks) and (C, 1)
         ``w = codes * scale + offset``.
     step : ndarray of float64
         Step of the grid before corrections, in real units.
@@ -55,6 +48,8 @@ class QuantizedWeight:
         ``std(w) / std(dequantized)`` (the original's *variance correction*), 1 when off.
     mean_correction : ndarray of float64
         What is added after scaling, in real units, 0 when off.
+    block : int
+        How many inputs of a channel share a scale; 0: all of them.
     """
 
     codes: NDArray[np.int8 | np.int16]
@@ -66,6 +61,7 @@ class QuantizedWeight:
     zero_point: NDArray[np.int32]
     spread_correction: Float64
     mean_correction: Float64
+    block: int = 0
 
 
 def decoded_by(
@@ -133,12 +129,63 @@ def quantize_weight(values: Float32, *, bits: int, axis: int | None, correct: bo
     >>> bool(np.abs(dequantize_weight(quantized) - weight).max() < 0.02)
     True
     """
+    return round_weight(values, bits=bits, axis=axis, correct=correct).weight
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class RoundedWeight:
+    """A quantized weight, and what the passes over its values have seen.
+
+    Attributes
+    ----------
+    weight : QuantizedWeight
+    low, high : ndarray of float32, shape (C,) or ()
+        The channels' extremes.
+    error : float or None
+        ``||w - dequantized|| / ||w||``; the norm of the error itself where the weight is zero. ``None`` if it was not
+        added up: without a place for the codes, and with one bit and correction.
+    """
+
+    weight: QuantizedWeight
+    low: Float32
+    high: Float32
+    error: float | None
+
+
+def round_weight(
+    values: Float32,
+    *,
+    bits: int,
+    axis: int | None,
+    correct: bool = True,
+    into: NDArray[np.int8 | np.int16] | None = None,
+    visit: Visit | None = None,
+) -> RoundedWeight:
+    """Quantize a weight as :func:`quantize_weight` does, to codes at a place of the caller's.
+
+    Parameters
+    ----------
+    values, bits, axis, correct
+        As there.
+    into : ndarray of int8 (up to 8 bits) or int16, shape of the weight, optional
+        Where the codes go; a new array without it.
+    visit : callable, optional
+        Told which elements come next, so that pages of arrays in files can be given back and read ahead.
+
+    Examples
+    --------
+    >>> values, codes = np.array([[-1.0, 0.4, 1.0]], np.float32), np.zeros((1, 3), np.int8)
+    >>> rounded = round_weight(values, bits=2, axis=None, correct=False, into=codes)
+    >>> codes.tolist(), round(rounded.error, 3)
+    ([[-2, 1, 1]], 0.369)
+    """
     axis = None if axis is None else normalize_axis_index(axis, values.ndim)
-    grid = _Grid(np.ascontiguousarray(values, np.float32), axis)
+    grid = WeightGrid(np.ascontiguousarray(values, np.float32), axis, into=into, visit=visit)
     low, high, moments = grid.measure()
     params = choose_params(low, high, QuantSpec(bits=bits, axis=axis))
     step, zero_point = params.scale, params.zero_point
     spread, mean = np.ones_like(step), np.zeros_like(step)
+    code_moments: Moments | None = None
     if bits == 1 and correct:
         codes, lower, mean = grid.split_at(moments.mean)
         step, zero_point = mean - lower, np.zeros_like(zero_point)
@@ -148,7 +195,7 @@ def quantize_weight(values: Float32, *, bits: int, axis: int | None, correct: bo
             spread, mean = _corrections(moments, code_moments, step, zero_point)
     shape = () if axis is None else (-1,)
     scale = (step * spread).astype(np.float32)
-    return QuantizedWeight(
+    weight = QuantizedWeight(
         codes=codes.reshape(values.shape),
         bits=bits,
         axis=axis,
@@ -160,6 +207,33 @@ def quantize_weight(values: Float32, *, bits: int, axis: int | None, correct: bo
         spread_correction=spread.reshape(shape),
         mean_correction=mean.reshape(shape),
     )
+    error = None
+    if into is not None and code_moments is not None:
+        error = _error(weight, grid.lost_by_channel(), moments, code_moments, grid.per_channel)
+    return RoundedWeight(weight=weight, low=low.reshape(shape), high=high.reshape(shape), error=error)
+
+
+def _error(weight: QuantizedWeight, lost: Float64, values: Moments, codes: Moments, count: int) -> float:
+    """Return the relative error of a weight from what its passes have added up.
+
+    With ``c`` the codes above their zero point and ``x`` the values in steps, the error is ``(v - 1) c + (c - x) + m``
+    steps (``v`` the spread correction, ``m`` the mean correction in steps). Its square is written out; the one sum that
+    the passes have not seen, of ``c (c - x)``, follows from ``x**2 = (c - (c - x))**2``.
+    """
+    step, zero_point, grow, move = (
+        numbers.reshape(-1).astype(np.float64)
+        for numbers in (weight.step, weight.zero_point, weight.spread_correction - 1.0, weight.mean_correction)
+    )
+    shift = move / step
+    code, value = codes.mean - zero_point, values.mean / step
+    codes_squared, values_squared = codes.std**2 + code**2, values.std**2 / step**2 + value**2
+    rounding = lost / count
+    across = (codes_squared + rounding - values_squared) / 2
+    noise = grow**2 * codes_squared + rounding + shift**2
+    noise += 2 * (grow * across + shift * (code - value) + grow * shift * code)
+    power = float(np.sum(np.maximum(noise, 0.0) * step**2))
+    signal = float(np.sum(values.std**2 + values.mean**2))
+    return math.sqrt(power / signal) if power and signal else math.sqrt(power * count)
 
 
 def quantize_symmetric(
@@ -209,7 +283,7 @@ def quantize_symmetric(
 def _nearest_steps(values: Float32, scale: Float32, limit: int) -> NDArray[Any]:
     """Round values to whole steps, in blocks of rows that stay in the cache."""
     codes = np.empty(values.shape, np.int8 if limit < 128 else np.int16)
-    rows = max(1, _BLOCK // max(1, values[:1].size))
+    rows = max(1, BLOCK // max(1, values[:1].size))
     for start in range(0, len(values), rows):
         part = slice(start, start + rows)
         steps = values[part] / (scale[part] if scale.ndim and len(scale) > 1 else scale)
@@ -218,7 +292,7 @@ def _nearest_steps(values: Float32, scale: Float32, limit: int) -> NDArray[Any]:
 
 
 def _corrections(
-    values: _Moments, codes: _Moments, step: Float64, zero_point: NDArray[np.int32]
+    values: Moments, codes: Moments, step: Float64, zero_point: NDArray[np.int32]
 ) -> tuple[Float64, Float64]:
     """Return spread and mean correction; codes are taken with their zero point, which moves the mean only."""
     std_dequantized = codes.std * step
@@ -226,152 +300,3 @@ def _corrections(
     spread = np.divide(values.std, std_dequantized, out=np.ones_like(step), where=usable)
     spread[spread >= _MAX_SPREAD] = 1.0
     return spread, values.mean - spread * (codes.mean - zero_point) * step
-
-
-@dataclass(frozen=True, slots=True)
-class _Moments:
-    """Population mean and standard deviation, one per channel."""
-
-    mean: Float64
-    std: Float64
-
-
-class _Grid:
-    """A weight seen as a matrix whose channels lie along its rows or along its columns.
-
-    With enough elements behind the channel axis, each row belongs to one channel; otherwise (a last axis,
-    transposed convolutions) each column does. Numpy's inner loops are as long as they can be without a copy.
-    """
-
-    _SHORT = 64  # elements behind the channel axis from which rows pay
-
-    def __init__(self, values: Float32, axis: int | None) -> None:
-        shape = (1, *values.shape) if axis is None or values.ndim == 0 else values.shape
-        at = 0 if axis is None else axis
-        self.channels = shape[at]
-        self.per_channel = values.size // self.channels
-        self.outer = int(np.prod(shape[:at], dtype=np.int64))
-        self.inner = int(np.prod(shape[at + 1 :], dtype=np.int64))
-        if axis is None and values.ndim > 1:
-            self.outer, self.inner = shape[1], self.inner // shape[1]
-        self.in_columns = self.inner < min(self._SHORT, self.outer)
-        lines = self.channels * self.inner
-        self.matrix = values.reshape((self.outer, lines) if self.in_columns else (-1, self.inner))
-        self._buffer = np.empty(_BLOCK, np.float32)
-
-    def blocks(self) -> Iterator[tuple[slice, slice, slice]]:
-        """Cut the matrix into pieces of at most ``_BLOCK`` elements: rows, columns, and the lines meant."""
-        rows, columns = self.matrix.shape
-        width = min(columns, _SPAN)
-        height = max(1, min(_BLOCK // width, _TALL) if self.in_columns else _BLOCK // width)
-        for row in range(0, rows, height):
-            for column in range(0, columns, width):
-                across = slice(row, min(row + height, rows))
-                along = slice(column, min(column + width, columns))
-                yield across, along, (along if self.in_columns else across)
-
-    def measure(self) -> tuple[Float32, Float32, _Moments]:
-        """Return minimum, maximum and moments per channel in one pass; NaN and infinity come through."""
-        axis = 0 if self.in_columns else 1
-        lines = self.matrix.shape[1 - axis]
-        low, high = np.full(lines, np.inf, np.float32), np.full(lines, -np.inf, np.float32)
-        sums = np.zeros((2, lines), np.float64)
-        for rows, columns, line in self.blocks():
-            block = self.matrix[rows, columns]
-            np.minimum(low[line], block.min(axis=axis), out=low[line])
-            np.maximum(high[line], block.max(axis=axis), out=high[line])
-            self._add_up(block, sums[:, line])
-        return self._by_channel(low).min(axis=0), self._by_channel(high).max(axis=0), self._moments(sums, self.matrix)
-
-    def round_to(self, params: QuantParams, low: Float32, high: Float32) -> tuple[NDArray[Any], _Moments]:
-        """Return codes (matrix shape) and their moments in one pass; `low` and `high` are the channels' extremes."""
-        spec = params.spec
-        inverse, shift = self._along_lines(1.0 / params.scale), self._along_lines(params.zero_point)
-        # Every step keeps the order of values, so only lines whose extremes leave the grid need clipping.
-        lowest, highest = (np.rint(self._along_lines(end) * inverse + shift) for end in (low, high))
-        outside = (lowest < spec.qmin) | (highest > spec.qmax)
-        codes = np.empty(self.matrix.shape, spec.dtype)
-        sums = np.zeros((2, self.matrix.shape[1 if self.in_columns else 0]), np.float64)
-        with _short_buffer(self.matrix.shape[1]):
-            for rows, columns, line in self.blocks():
-                block = self.matrix[rows, columns]
-                steps = self._buffer[: block.size].reshape(block.shape)
-                np.multiply(block, self._spread(inverse[line]), out=steps)
-                np.add(steps, self._spread(shift[line]), out=steps)
-                np.rint(steps, out=steps)
-                wide = np.flatnonzero(outside[line])
-                if wide.size * _FEW > outside[line].size:  # picking lines out costs more than clipping them all
-                    np.clip(steps, spec.qmin, spec.qmax, out=steps)
-                elif wide.size:
-                    some = (slice(None), wide) if self.in_columns else wide
-                    steps[some] = np.clip(steps[some], spec.qmin, spec.qmax)
-                codes[rows, columns] = steps
-                self._add_up(steps, sums[:, line])
-        return codes, self._moments(sums, codes if spec.bits > 8 else None)  # sums of small codes are exact
-
-    def split_at(self, threshold: Float64) -> tuple[NDArray[np.int8], Float64, Float64]:
-        """Return one-bit codes (0 above the threshold, else -1) and the mean below and above it, per channel."""
-        limit = self._along_lines(threshold)
-        codes = np.empty(self.matrix.shape, np.int8)
-        above = np.zeros((2, limit.size), np.float64)  # how many, and their sum
-        with _short_buffer(self.matrix.shape[1]):
-            for rows, columns, line in self.blocks():
-                block = self.matrix[rows, columns]
-                upper = block > self._spread(limit[line])
-                np.subtract(upper.view(np.int8), np.int8(1), out=codes[rows, columns])
-                ones = self._buffer[: block.size].reshape(block.shape)
-                np.copyto(ones, upper)
-                above[0, line] += ones.sum(axis=0) if self.in_columns else np.einsum("ij->i", ones)
-                above[1, line] += self._products(block, ones)
-        count, upper_sum = (self._by_channel(line).sum(axis=0) for line in above)
-        total = threshold * self.per_channel
-        rest = self.per_channel - count
-        high = np.divide(upper_sum, count, out=threshold.copy(), where=count > 0)
-        low = np.divide(total - upper_sum, rest, out=threshold.copy(), where=rest > 0)
-        return codes, low, high
-
-    def _add_up(self, block: Float32, sums: Float64) -> None:
-        sums[0] += block.sum(axis=0) if self.in_columns else np.einsum("ij->i", block)
-        sums[1] += self._products(block, block)
-
-    def _products(self, left: Float32, right: Float32) -> Float32:
-        """Return the sum of the products, one per line."""
-        with np.errstate(over="ignore"):  # an infinite variance is not usable, and not used
-            return np.asarray(np.einsum("ij,ij->j", left, right) if self.in_columns else np.vecdot(left, right))
-
-    def _moments(self, sums: Float64, matrix: NDArray[Any] | None) -> _Moments:
-        """Return what sums give; where most of them would cancel, look at their matrix again in float64."""
-        mean, square = (self._by_channel(line).sum(axis=0) / self.per_channel for line in sums)
-        with np.errstate(invalid="ignore"):  # NaN and infinity are refused later, with words
-            variance = np.maximum(square - mean**2, 0.0)
-            doubtful = np.flatnonzero(mean**2 > _CANCELS * variance)
-        if matrix is None:
-            return _Moments(mean, np.sqrt(variance))
-        by_channel = matrix.reshape(self.outer, self.channels, self.inner)
-        count = max(1, _BLOCK // self.per_channel)
-        for start in range(0, doubtful.size, count):
-            some = doubtful[start : start + count]
-            exact = by_channel[:, some].astype(np.float64)
-            mean[some], variance[some] = exact.mean(axis=(0, 2)), exact.var(axis=(0, 2))
-        return _Moments(mean, np.sqrt(variance))
-
-    def _by_channel(self, lines: NDArray[Any]) -> NDArray[Any]:
-        """Arrange one number per line as (lines of a channel, channels)."""
-        return lines.reshape(self.channels, -1).T if self.in_columns else lines.reshape(-1, self.channels)
-
-    def _along_lines(self, numbers: NDArray[Any]) -> Float32:
-        """Repeat one number per channel for each of its lines."""
-        numbers = numbers.astype(np.float32)
-        return np.repeat(numbers, self.inner) if self.in_columns else np.tile(numbers, self.outer)
-
-    def _spread(self, lines: Float32) -> Float32:
-        return lines[None, :] if self.in_columns else lines[:, None]
-
-
-@contextmanager
-def _short_buffer(length: int) -> Iterator[None]:
-    """Let numpy work in place on rows of this length, if that pays; otherwise it copies rows below 8192."""
-    with np.errstate():  # restores the buffer size of this thread, too
-        if length >= _LOOP:
-            np.setbufsize(_LOOP)
-        yield

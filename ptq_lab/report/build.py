@@ -15,16 +15,20 @@ from numpy.typing import NDArray
 from ptq_lab.calibration.outlines import Outline
 from ptq_lab.graph import Model, Skip, required_onnxruntime
 from ptq_lab.numerics import TensorStatistics, weight_error
+from ptq_lab.numerics.rate import rate_bound
 from ptq_lab.plan import QuantPlan, TensorPlan
 from ptq_lab.report.activations import activation_rows
 from ptq_lab.report.compare import Measured
 from ptq_lab.report.execution import Execution
 from ptq_lab.report.findings import Explanation
 from ptq_lab.report.rows import PerformanceRow, ProductRow
+from ptq_lab.report.steps import step_rows
 from ptq_lab.report.tables import ActivationRow, LayerRow, OutputRow, Preview, Report, Summary, Table
 from ptq_lab.report.text import format_bytes
-from ptq_lab.report.weight_outlines import outline_weights
+from ptq_lab.report.weight_outlines import WeightLook, outline_weights
 from ptq_lab.route import Quantized
+
+Read = Callable[[str], NDArray[np.float32]]
 
 
 class Options(Protocol):
@@ -120,9 +124,9 @@ def build_report(
         The manifest.
     """
     plan = done.plan
-    rows = layer_rows(plan, done.prepared.weight, quantized.stored)
+    rows = layer_rows(plan, done.prepared.weight, quantized.stored, done.seen)
     layers = in_graph_order(rows, (node.name or "" for node in original.graph))
-    mean, lowest, sqnr = overall(measured.outputs)
+    mean, lowest, sqnr = (math.nan,) * 3 if measured.skipped else overall(measured.outputs)
     summary = Summary(
         model=original.label,
         quant_type=options.quant_type or "",
@@ -165,10 +169,11 @@ def build_report(
         integers.preview if integers is not None else None,
         performance.rows if performance is not None else Table(PerformanceRow),
         Table(ProductRow, products),
-        weights=outline_weights(plan, done.prepared.weight),
+        weights=outline_weights(plan, done.prepared.weight, done.seen),
         predictions=measured.predictions,
         explanation=explanation,
         manifest=record or {},
+        steps=step_rows(done.rounding, plan),
     )
 
 
@@ -193,7 +198,10 @@ def _execution(integers: Integers | None) -> dict[str, Any]:
 
 
 def layer_rows(
-    plan: QuantPlan, read: Callable[[str], NDArray[np.float32]], stored: Mapping[str, int] | None = None
+    plan: QuantPlan,
+    read: Read,
+    stored: Mapping[str, int] | None = None,
+    seen: Mapping[str, WeightLook] | None = None,
 ) -> Table[LayerRow]:
     """Return one row per weight of a known operator, quantized or not.
 
@@ -205,9 +213,19 @@ def layer_rows(
         Tensor name to its original float32 values, e.g. ``model.weight``.
     stored : mapping of str to int, optional
         Bytes that weights take in a container, by name.
+    seen : mapping of str to WeightLook, optional
+        Weights whose error is known already, by name.
     """
-    sizes = stored or {}
-    quantized = [_quantized_row(entry, read(entry.tensor), sizes.get(entry.tensor)) for entry in plan.entries]
+    sizes, known = stored or {}, seen or {}
+    quantized = [
+        _quantized_row(
+            entry,
+            read,
+            known[entry.tensor].error if entry.tensor in known else _error(entry, read),
+            sizes.get(entry.tensor),
+        )
+        for entry in plan.entries
+    ]
     kept = [
         LayerRow(
             node=skip.node,
@@ -272,10 +290,13 @@ def in_graph_order(rows: Iterable[LayerRow], nodes: Iterable[str]) -> Table[Laye
     return Table(LayerRow, sorted(rows, key=lambda row: place.get(row.node, len(place))))
 
 
-def _quantized_row(entry: TensorPlan, values: NDArray[np.float32], stored: int | None) -> LayerRow:
+def _error(entry: TensorPlan, read: Read) -> float:
     assert entry.weight is not None  # the pipeline rounds before it reports
-    error = weight_error(values, entry.weight)
-    coded = "" if stored is None else f"coded, {8 * stored / values.size:.2f} bits"
+    return weight_error(read(entry.tensor), entry.weight)
+
+
+def _quantized_row(entry: TensorPlan, read: Read, error: float, stored: int | None) -> LayerRow:
+    coded = "" if stored is None else f"coded, {8 * stored / math.prod(entry.shape):.2f} bits"
     return LayerRow(
         node=entry.node,
         op_type=entry.op_type,
@@ -291,7 +312,16 @@ def _quantized_row(entry: TensorPlan, values: NDArray[np.float32], stored: int |
         step=entry.coding.step if entry.coding is not None else None,
         levels=entry.coding.levels if entry.coding is not None else None,
         entropy=entry.coding.entropy if entry.coding is not None else None,
+        bound=_bound(entry, read, error),
     )
+
+
+def _bound(entry: TensorPlan, read: Read, error: float) -> float | None:
+    """Return Shannon's bound for an entropy-coded weight; of few values a density is uncertain, codes are not."""
+    if entry.coding is None or entry.weight is None or not entry.weight.codes.size:
+        return None
+    bound = rate_bound(read(entry.tensor), entry.weight, error)
+    return None if bound is None else min(bound, entry.coding.entropy)
 
 
 def _count(products: int) -> str:

@@ -37,6 +37,7 @@ class Judge(Protocol):
     @property
     def name(self) -> str: ...  # noqa: D102
     def judge(self, session: Any) -> Judged: ...  # noqa: D102
+    def judge_float(self, model: Model, providers: Sequence[str]) -> Judged: ...  # noqa: D102
 
 
 class Judged(Protocol):
@@ -58,7 +59,10 @@ class Judged(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measured:
-    """How the quantized model does: its outputs against the original's, and the task metric and answers of both."""
+    """How the quantized model does: its outputs against the original's, and the task metric and answers of both.
+
+    `skipped`: the models were not run, for the reason that `compared_on` gives.
+    """
 
     outputs: Table[OutputRow]
     compared_on: str
@@ -66,6 +70,7 @@ class Measured:
     before: float | None = None
     after: float | None = None
     predictions: Predictions | None = None
+    skipped: bool = False
     notes: tuple[str, ...] = ()
 
 
@@ -92,11 +97,10 @@ def measure(
     notes = tuple(f"the output {row.output} of {quantized.label} is NaN throughout" for row in outputs if row.is_lost)
     if metric is None:
         return Measured(outputs=outputs, compared_on=samples.origin, predictions=seen, notes=notes)
-    judged = []
-    for index, model in enumerate((original, quantized)):
-        progress(Step("evaluate", index, 2, metric.name))
-        judged.append(metric.judge(open_session(model, providers=providers, threads=0)))
-    before, after = judged
+    progress(Step("evaluate", 0, 2, metric.name))
+    before = metric.judge_float(original, providers)
+    progress(Step("evaluate", 1, 2, metric.name))
+    after = metric.judge(open_session(quantized, providers=providers, threads=0))
     return Measured(
         outputs=outputs,
         compared_on=samples.origin,

@@ -6,19 +6,20 @@ Small enough to draw for every layer: a few dozen bins, and at most 64 channels 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ptq_lab.numerics import QuantizedWeight
+from ptq_lab.numerics import QuantizedWeight, dequantize_weight
 from ptq_lab.plan import QuantPlan, TensorPlan
 
 BINS = 48
 COUNTED = 65_536
 """Values that are counted of one weight at most, evenly spread over it."""
+_LONG = 64  # values that are looked at together in a weight that is much larger than that
 CHANNELS = 64
 """Channels that are kept of one weight at most, evenly spread from the narrowest to the widest."""
 
@@ -72,7 +73,17 @@ class WeightOutline:
         return reaches[-1] / median if median > 0.0 else 1.0
 
 
-def outline_weights(plan: QuantPlan, read: Callable[[str], Float32]) -> tuple[WeightOutline, ...]:
+@dataclass(frozen=True, slots=True)
+class WeightLook:
+    """What was seen of a weight while it was rounded: its relative error, and its outline."""
+
+    error: float
+    outline: WeightOutline | None
+
+
+def outline_weights(
+    plan: QuantPlan, read: Callable[[str], Float32], seen: Mapping[str, WeightLook] | None = None
+) -> tuple[WeightOutline, ...]:
     """Outline every weight of a plan that has codes and values.
 
     Parameters
@@ -81,15 +92,26 @@ def outline_weights(plan: QuantPlan, read: Callable[[str], Float32]) -> tuple[We
         With codes.
     read : callable
         Tensor name to its float32 values; asked for one weight at a time.
+    seen : mapping of str to WeightLook, optional
+        Weights that need not be read again, by name.
     """
+    known = seen or {}
     outlines = (
-        outline_weight(entry, entry.weight, read(entry.tensor)) for entry in plan.entries if entry.weight is not None
+        known[entry.tensor].outline
+        if entry.tensor in known
+        else outline_weight(entry, entry.weight, read(entry.tensor))
+        for entry in plan.entries
+        if entry.weight is not None
     )
     return tuple(outline for outline in outlines if outline is not None)
 
 
-def outline_weight(entry: TensorPlan, weight: QuantizedWeight, values: Float32) -> WeightOutline | None:
+def outline_weight(
+    entry: TensorPlan, weight: QuantizedWeight, values: Float32, *, reaches: tuple[Float32, Float32] | None = None
+) -> WeightOutline | None:
     """Count the values of a weight before and after, and find the reach of its channels; ``None`` if it is empty.
+
+    Smallest and largest value of every channel are looked for, unless given as `reaches`.
 
     Examples
     --------
@@ -107,7 +129,7 @@ def outline_weight(entry: TensorPlan, weight: QuantizedWeight, values: Float32) 
         return None
     some = _some(values.size)
     before, after = values.reshape(-1)[some], _decoded(weight, some)
-    lows, highs = _reaches(values, entry.channel_axis)
+    lows, highs = _reaches(values, entry.channel_axis) if reaches is None else map(np.atleast_1d, reaches)
     low, high = float(min(lows.min(), after.min())), float(max(highs.max(), after.max()))
     span = (low, high) if high > low else (low - 0.5, high + 0.5)
     grid_lows, grid_highs = _grids(entry, weight, len(lows))
@@ -130,22 +152,32 @@ def outline_weight(entry: TensorPlan, weight: QuantizedWeight, values: Float32) 
     )
 
 
-def _some(size: int) -> slice:
-    """Return every so many-th value; the distance shares no factor with the size, so that no channel is preferred."""
-    distance = max(1, -(-size // COUNTED))
+def _some(size: int) -> slice | NDArray[np.int64]:
+    """Return every so many-th value; of a large weight every so many-th run, so that not all of it has to be read.
+
+    The distance shares no factor with the size, so that no channel is preferred.
+    """
+    runs = size // _LONG >= COUNTED
+    distance = max(1, -(-size // COUNTED)) * (_LONG if runs else 1)
     while math.gcd(distance, size) != 1:
         distance += 1
-    return slice(None, None, distance)
+    if not runs:
+        return slice(None, None, distance)
+    starts = np.arange(0, size - _LONG, distance)
+    return (starts[:, None] + np.arange(_LONG)).reshape(-1)
 
 
-def _decoded(weight: QuantizedWeight, some: slice) -> Float32:
+def _decoded(weight: QuantizedWeight, some: slice | NDArray[np.int64]) -> Float32:
     """Return what some of the codes stand for."""
+    if weight.block:
+        return dequantize_weight(weight).reshape(-1)[some]
     codes = weight.codes.reshape(-1)[some].astype(np.float32)
     if weight.axis is None or weight.scale.ndim == 0:
         return codes * weight.scale + weight.offset
     shape = weight.codes.shape
     inner = math.prod(shape[weight.axis + 1 :])
-    channel = np.arange(weight.codes.size)[some] // inner % shape[weight.axis]
+    places = np.arange(0, weight.codes.size, some.step) if isinstance(some, slice) else some
+    channel = places // inner % shape[weight.axis]
     values: Float32 = codes * weight.scale[channel] + weight.offset[channel]
     return values
 
@@ -167,6 +199,9 @@ def _grids(entry: TensorPlan, weight: QuantizedWeight, channels: int) -> tuple[N
     if weight.axis is None and entry.axis is not None:  # one chosen step: the codes that occur are all there are
         lowest, highest = int(weight.codes.min()), int(weight.codes.max())
     ends = [weight.scale * np.float32(code) + weight.offset for code in (lowest, highest)]
+    if weight.block:
+        both = np.stack(ends)
+        ends = [both.min(axis=(0, 2)), both.max(axis=(0, 2))]
     low, high = (np.broadcast_to(end, channels) if end.ndim == 0 or len(end) != channels else end for end in ends)
     return np.minimum(low, high), np.maximum(low, high)
 

@@ -298,12 +298,10 @@ MESSAGES = {
         ],
     ),
     "accepted without effect": (
-        WEIGHT + "workspace=/w\n[weight_quant_param]\nupdate_mindir=false\nmax_segments=2\n",
+        WEIGHT + "[weight_quant_param]\nupdate_mindir=false\nmax_segments=2\n",
         [
-            "note line 3: [common_quant_param] workspace: accepted without effect: "
-            "large weights are mapped from their file, no temporary model is written",
-            "note line 5: [weight_quant_param] update_mindir: accepted without effect: there is no MindIR graph",
-            "note line 6: [weight_quant_param] max_segments: accepted without effect: "
+            "note line 4: [weight_quant_param] update_mindir: accepted without effect: there is no MindIR graph",
+            "note line 5: [weight_quant_param] max_segments: accepted without effect: "
             "weights are decoded by the runtime's own threads",
         ],
     ),

@@ -88,9 +88,10 @@ class CommonOptions(OptionGroup):
         Option(
             kind=FilePath(),
             what="A folder for temporary files of very large models.",
-            when="Never needed here.",
+            when="Name one on a disk with room for the codes, or to use as little memory as possible: weights then go "
+            "from file to file, as those of models from 1 GiB on do without it.",
             source=ORIGINAL,
-            no_effect="large weights are mapped from their file, no temporary model is written",
+            used_with={"quant_type": ("WEIGHT_QUANT",)},
             example="./workspace",
         ),
     ] = None
