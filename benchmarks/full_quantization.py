@@ -78,6 +78,8 @@ CASES = (
     case(*MOBILENET, "per_channel=false", latency=0.65),
     case(*MOBILENET, "activation_quant_method=KL", cosine=0.997),
     case(*MOBILENET, "activation_quant_method=REMOVAL_OUTLIER", cosine=0.997),
+    case(*MOBILENET, "ptq_lab.weight_bits=4 ptq_lab.effort=best", cosine=0.965, agree=0.85, latency=0.53),
+    case(*MOBILENET, "ptq_lab.weight_bits=6 ptq_lab.effort=best"),
     case(*SMALL, cosine=0.9955, background=1),
     case("squeezenet1_1", "imagenet", TORCH | CROP, cosine=0.9997, latency=0.50),
     case("squeezenet1_1", "imagenet", TORCH | CROP, "ptq_lab.activation_quant_method=MSE", cosine=0.9998, latency=0.50),

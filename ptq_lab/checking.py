@@ -20,10 +20,10 @@ def check(config: str | Path, model: Any = None) -> tuple[Problem, ...]:
 
     Examples
     --------
-    >>> text = "[common_quant_param]\nquant_type=WEIGHT_QUANT\n[weight_quant_param]\ndequant_strategy=ON_THE_FLY\n"
+    >>> text = "[common_quant_param]\nquant_type=WEIGHT_QUANT\n[transform_quant_param]\nexport_precision_mode=FLOAT32\n"
     >>> for problem in check(text):
     ...     print(problem)
-    line 4: [weight_quant_param] dequant_strategy: ON_THE_FLY is not implemented yet; leave it out
+    line 4: [transform_quant_param] export_precision_mode: FLOAT32 is not implemented yet; so far: QUANT
     """
     problems = check_config(config)
     if any(problem.level == "error" for problem in problems):
@@ -35,9 +35,14 @@ def check(config: str | Path, model: Any = None) -> tuple[Problem, ...]:
         return problems
     from ptq_lab.graph import load_model, match_nodes  # onnx is not needed to check a text
 
+    original = load_model(model)
+    nodes = [(node.name or "", node.op_type) for node in original.graph]
+    skipped = match_nodes(loaded.common.skip_quant_node, nodes)
+    if nodes and len(skipped.nodes) == len(dict(nodes)):
+        message = "matches every node, so nothing is quantized"
+        problems += (Problem(level="warning", section="common_quant_param", key="skip_quant_node", message=message),)
     if pinned:
         from ptq_lab.weight_quant import name_problems
 
-        return problems + name_problems(load_model(model), loaded)
-    nodes = ((node.name or "", node.op_type) for node in load_model(model).graph)
-    return problems + match_nodes(loaded.common.skip_quant_node, nodes).unmatched
+        return problems + name_problems(original, loaded)
+    return problems + skipped.unmatched

@@ -6,8 +6,11 @@ import math
 from dataclasses import dataclass, field
 
 from ptq_lab.graph import DynamicLayer
-from ptq_lab.numerics import QuantizedWeight, split_width
+from ptq_lab.numerics import BLOCKED_WIDTHS, QuantizedWeight, equal_blocks, split_width
+from ptq_lab.numerics.blocked import is_half
 
+BLOCK_BITS = range(2, 9)  # widths whose channels may be divided into blocks
+PRODUCT, DECODING = "MatMulNBits", "DequantizeLinear"  # operators that take codes on every run
 NATIVE = {4: "int4", 8: "int8", 16: "int16"}  # widths that an ONNX element type holds as they are
 
 
@@ -58,6 +61,13 @@ class TensorPlan:
         A table of which only the rows looked up are decoded.
     bytes_before : int
         As stored in the original.
+    block : int
+        At most how many inputs of a channel share a scale; 0: all of them.
+    on_the_fly : str
+        Operator that is to take the codes on every run, so that they stay small in memory; empty where they become
+        float when the model is loaded, or row by row.
+    int8_activations : bool
+        Whether that operator may compute in 8-bit integers.
     coding : Coding or None
         What entropy coding makes of the codes; ``None`` where they are packed.
     weight : QuantizedWeight or None
@@ -75,6 +85,9 @@ class TensorPlan:
     symmetric: bool = False
     by_row: bool = False
     bytes_before: int
+    block: int = 0
+    on_the_fly: str = ""
+    int8_activations: bool = False
     coding: Coding | None = None
     weight: QuantizedWeight | None = field(default=None, compare=False, repr=False)
 
@@ -89,20 +102,52 @@ class TensorPlan:
         return self.coding is not None and self.coding.step is not None
 
     @property
+    def decoder(self) -> str:
+        """The operator that takes the codes on every run; empty where there is none for the width."""
+        return self.on_the_fly if self.bits in BLOCKED_WIDTHS else ""
+
+    @property
+    def block_length(self) -> int:
+        """How many inputs of a channel share a scale; 0: all of them."""
+        if self.block == 0 or self.axis is None or self.bits not in BLOCK_BITS or self.coding is not None:
+            return 0
+        if self.decoder == PRODUCT:  # which wants powers of two
+            return self.block
+        inputs = math.prod(self.shape) // max(1, self.shape[self.channel_axis])
+        return equal_blocks(inputs, self.block) if inputs > self.block else 0
+
+    @property
+    def has_means(self) -> bool:
+        """Whether channels in blocks get their mean back, by an offset, which not every operator can add."""
+        return self.correct and self.decoder != PRODUCT
+
+    @property
     def channels(self) -> int:
         """How many scales the weight has."""
-        return 1 if self.axis is None or self.has_single_step else self.shape[self.axis]
+        if self.axis is None or self.has_single_step:
+            return 1
+        return self.shape[self.axis] * self._blocks
+
+    @property
+    def _blocks(self) -> int:
+        """How many blocks a channel has."""
+        length, inputs = self.block_length, math.prod(self.shape) // max(1, self.shape[self.channel_axis])
+        return -(-inputs // length) if length else 1
 
     @property
     def granularity(self) -> str:
         """Per channel or per tensor, in words."""
         if self.has_single_step:
             return "per-tensor, one step"
+        if self.block_length:
+            return f"blocks of {self.block_length} ({self.channels})"
         return "per-tensor" if self.axis is None else f"per-channel ({self.channels})"
 
     @property
     def storage(self) -> str:
-        """How the codes are packed: an element type, or the byte lanes of each part of the width."""
+        """How the codes are packed: an element type, the byte lanes of each part of the width, or an operator's own."""
+        if self.decoder:
+            return PRODUCT if self.decoder == PRODUCT else f"int{self.bits}"
         if self.bits in NATIVE and not (self.by_row and self.bits == 4):
             return NATIVE[self.bits]
         return "uint8 lanes " + "+".join(str(width) for width in split_width(self.bits))
@@ -110,6 +155,8 @@ class TensorPlan:
     @property
     def stored_as(self) -> str:
         """How the codes are stored, in words."""
+        if self.decoder:
+            return f"{PRODUCT}, symmetric" if self.decoder == PRODUCT else f"{self.storage} {DECODING}"
         return self.storage if self.coding is None else f"coded, {self.coding.entropy:.2f} bits"
 
     @property
@@ -123,11 +170,22 @@ class TensorPlan:
     def packed_bytes(self) -> int:
         """Bytes of packed codes, scales and offsets."""
         rows, length = (self.shape[0], self.shape[1]) if self.by_row else (1, math.prod(self.shape))
+        if self.block_length:
+            length = self.channels * self.block_length  # the last block of a channel is filled up
         if self.storage.startswith("uint8 lanes"):
             length = -(-length // 8) * 8
         without = self.symmetric or (self.weight is not None and not self.weight.offset.any())
-        per_channel = 4 if without else 8  # a scale, and an offset unless all are zero
-        return rows * -(-length * self.bits // 8) + per_channel * self.channels
+        if self.block_length and self.weight is None:
+            without = not self.has_means
+        offsets = 0 if without else self.channels // self._blocks  # none if all are zero; one for all blocks
+        return rows * -(-length * self.bits // 8) + self._scale_bytes * self.channels + 4 * offsets
+
+    @property
+    def _scale_bytes(self) -> int:
+        """Bytes of a scale: those of blocks are 16-bit floats where these hold them and nobody wants other ones."""
+        if not self.block_length or self.decoder:
+            return 4
+        return 2 if self.weight is None or is_half(self.weight.scale) else 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,4 +234,4 @@ class DynamicPlan:
     layers: tuple[DynamicLayer, ...]
 
 
-__all__ = ["NATIVE", "ActivationPlan", "Coding", "DynamicPlan", "TensorPlan"]
+__all__ = ["DECODING", "NATIVE", "PRODUCT", "ActivationPlan", "Coding", "DynamicPlan", "TensorPlan"]

@@ -10,7 +10,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,9 +19,11 @@ import numpy as np
 from ptq_lab.calibration import Layout, PreprocessOptions, Samples, open_samples
 from ptq_lab.calibration.archives import NpzColumn, npz_names
 from ptq_lab.errors import PtqLabError, SampleError
+from ptq_lab.runtime import open_session
 from ptq_lab.top1 import InferenceSession, Judged, Top1
 
 if TYPE_CHECKING:
+    from ptq_lab.graph import Model
     from ptq_lab.graph.tensors import TensorSpec
 
 LABEL_ARRAYS = ("labels", "label")
@@ -53,6 +55,7 @@ class Metric:
     function: Callable[[Any], Any]
     origin: str = ""
     notes: tuple[str, ...] = ()
+    _known: list[tuple[Model, tuple[str, ...], Judged]] = field(default_factory=list, repr=False, compare=False)
 
     @property
     def samples(self) -> Samples | None:
@@ -70,6 +73,21 @@ class Metric:
         if isinstance(self.function, Top1):
             return self.function.judge(session)
         return Judged(score=self.score(session))
+
+    def judge_float(self, model: Model, providers: Sequence[str]) -> Judged:
+        """Judge the float model of a run: once, though a search and the report both want to know.
+
+        Raises
+        ------
+        SampleError
+            As :meth:`score`.
+        """
+        for known, where, judged in self._known:
+            if known is model and where == tuple(providers):
+                return judged
+        judged = self.judge(open_session(model, providers=providers, threads=0))
+        self._known[:] = [(model, tuple(providers), judged)]
+        return judged
 
     def score(self, session: Any) -> float:
         """Score a session (anything the function accepts; data forms need `InferenceSession`).

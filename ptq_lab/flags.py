@@ -18,6 +18,7 @@ class Judge(Protocol):
     @property
     def name(self) -> str: ...  # noqa: D102
     def score(self, session: Any) -> float: ...  # noqa: D102
+    def judge_float(self, model: Any, providers: Sequence[str]) -> Any: ...  # noqa: D102
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
@@ -12,21 +12,25 @@ from ptq_lab.calibration.recall import Calibrator
 from ptq_lab.config import QuantConfig
 from ptq_lab.config.ascend import input_shapes, profile_groups
 from ptq_lab.devices import Preset, Profiles, atc_arguments, expand_profiles, preset, unmet_needs, validate
-from ptq_lab.errors import ConfigError, Problem
 from ptq_lab.flags import Flags
-from ptq_lab.graph import Model, Placement, apply_plan, fold_batchnorm, match_nodes, place_integers, store_half
-from ptq_lab.graph.flow import Flow
-from ptq_lab.int8 import apply_int8, integer_entries, make_int8_plan, refine_input_grids, round_int8
+from ptq_lab.graph import (
+    Model,
+    apply_plan,
+    store_half,
+)
+from ptq_lab.int8 import apply_int8, make_int8_plan, refine_input_grids, round_int8, with_codes
+from ptq_lab.int8_decisions import EFFORTS, Asked, Decided, decide_integers, refusal
+from ptq_lab.int8_weights import shape_weights
 from ptq_lab.numerics.ranges import TensorStatistics
 from ptq_lab.plan import QuantPlan, round_weights
 from ptq_lab.progress import Progress, Step
 from ptq_lab.route import Quantized
-from ptq_lab.runtime import Feeds
+from ptq_lab.runtime import Feeds, require_same
 from ptq_lab.search.bias_correction import correct_biases
-from ptq_lab.search.equalize import Equalized, equalize, scale_statistics
+from ptq_lab.search.equalize import equalize, scale_statistics
 from ptq_lab.search.judging import clearly_smaller, output_errors, outputs_of
 from ptq_lab.search.local_correction import correct_biases_locally
-from ptq_lab.search.smooth import Smoothed, smooth_for_output
+from ptq_lab.search.smooth import smooth_for_output
 from ptq_lab.search.weight_scales import measure_covariances, search_weight_scales
 from ptq_lab.weight_quant import table_entries
 
@@ -38,113 +42,6 @@ FEW = 10  # calibration samples below which agreement on them says nothing
 RECOMMENDED = range(100, 501)  # calibration samples, by the document
 
 
-@dataclass(frozen=True, slots=True)
-class Effort:
-    """How hard to try.
-
-    Attributes
-    ----------
-    corrects : bool
-        Equalise, smooth and correct biases, unless the configuration says otherwise.
-    correction_samples : int
-        How many samples the means for bias correction come from.
-    methods : tuple of str
-        Range methods to try, if the configuration names none.
-    searches : bool
-        Search weight scales, too, and keep of all that was tried what is best on samples that took no part in it.
-    """
-
-    corrects: bool
-    correction_samples: int = 32
-    methods: tuple[str, ...] = ("MAX_MIN",)
-    searches: bool = False
-
-
-EFFORTS = {
-    "fast": Effort(corrects=False),
-    "balanced": Effort(corrects=True),
-    "best": Effort(corrects=True, correction_samples=128, methods=("MAX_MIN", "MSE"), searches=True),
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """Everything the user asked for: the target, the configuration, the flags, and how hard to try."""
-
-    device: Preset
-    config: QuantConfig
-    flags: Flags
-    effort: Effort
-
-    @property
-    def methods(self) -> tuple[str, ...]:
-        """The range methods to try: the one asked for, or what the effort affords."""
-        if self.config.lab.activation_quant_method:
-            return (self.config.lab.activation_quant_method,)
-        given = ("full_quant_param", "activation_quant_method") in self.config.given
-        return (self.config.full.activation_quant_method,) if given else self.effort.methods
-
-    def wants(self, section: str, key: str, value: bool) -> bool:
-        """Return a switch: as written, or as the effort implies."""
-        return value if (section, key) in self.config.given else value and self.effort.corrects
-
-
-@dataclass(frozen=True, slots=True)
-class Decided:
-    """What is decided before any sample is read.
-
-    Attributes
-    ----------
-    model : Model
-        Float, BatchNormalization folded.
-    placement : Placement
-        Where integers will flow.
-    flow : Flow
-        The operators that may carry them.
-    skipped : dict of str to str
-        Nodes to leave in float, with the pattern that says so.
-    notes : tuple of str
-        What is to be said.
-    """
-
-    model: Model
-    placement: Placement
-    flow: Flow
-    skipped: dict[str, str]
-    notes: tuple[str, ...]
-
-    def place(self, model: Model) -> Placement:
-        """Return where integers will flow in a model of the same nodes."""
-        return place_integers(model, self.skipped, self.flow)
-
-    def smoothed(self, moved: Smoothed) -> Decided:
-        """Return the decisions for the model after smoothing, whose integer layers read other tensors."""
-        return replace(self, model=moved.model, placement=self.place(moved.model), notes=(*self.notes, moved.note))
-
-    def equalized(self, equal: Equalized) -> Decided:
-        """Return the decisions for the model after equalisation, which may have moved its clips."""
-        placement = place_integers(equal.model, self.skipped, self.flow)
-        notes = (*self.notes, equal.note) if equal.note else self.notes
-        return replace(self, model=equal.model, placement=placement, notes=notes)
-
-
-def decide_integers(original: Model, config: QuantConfig) -> Decided:
-    """Decide where integers will flow in a model, for the device that is asked for."""
-    device = preset(config.full.target_device)
-    nodes = ((node.name or "", node.op_type) for node in original.graph)
-    matches = match_nodes(config.common.skip_quant_node, nodes)
-    folded = fold_batchnorm(original)
-    flow = replace(device.flow, everything=True) if config.lab.quantize_ops == "all" else device.flow
-    placement = place_integers(folded, matches.nodes, flow)
-    if not placement.layers:
-        without = place_integers(folded, {}, flow) if matches.nodes else placement
-        if without.layers:
-            message = f"leaves none of the {len(without.layers)} layers that can compute in int8"
-            raise _refusal("skip_quant_node", message)
-        raise _refusal("quant_type", "FULL_QUANT finds no layer in this model that can compute in int8")
-    return Decided(folded, placement, flow, matches.nodes, tuple(map(str, matches.unmatched)))
-
-
 def quantize_fully(
     original: Model, config: QuantConfig, samples: Samples, flags: Flags, *, progress: Progress
 ) -> Quantized:
@@ -153,9 +50,14 @@ def quantize_fully(
     _require(device, original, config, flags)
     asked = Asked(device, config, flags, EFFORTS[config.lab.effort or "balanced"])
     look = Calibrator(samples=samples, providers=config.lab.providers, executor=flags.executor, progress=progress)
-    calibrated = _calibrated(_smooth(decide_integers(original, config), asked, look), asked, look)
+    decided = decide_integers(original, config)
+    if decided.widths:
+        require_same(original, decided.model, next(iter(samples)))
+    calibrated = _calibrated(_smooth(decided, asked, look), asked, look)
+    if decided.widths:
+        calibrated = _with_shaped(calibrated, asked, look, samples)
     searched = asked.effort.searches and len(samples) >= FEWEST_TO_SEARCH
-    chosen = (_searched if searched else _first)(calibrated, asked, samples, progress)
+    chosen = (_searched if searched else _first)(calibrated, asked, samples, look)
     if device.lookups and config.lab.quantize_ops != "all":
         chosen = _with_tables(chosen, config.common.skip_quant_node)
     half, why_full = device.decide("fp16", wanted=flags.fp16)
@@ -181,10 +83,28 @@ class Calibrated:
     def plan(self, asked: Asked, method: str, samples: Samples) -> QuantPlan:
         """Return the plan of one range method, with codes and without corrections."""
         device = asked.device
-        settings = device.settings(method=method, per_channel=asked.config.full.per_channel)
+        settings = self.decided.settings(device, method, per_channel=asked.config.full.per_channel)
         plan = make_int8_plan(self.decided.placement, self.statistics, settings)
         plan = refine_input_grids(plan, list(islice(samples, INPUT_SAMPLES)), symmetric=device.symmetric)
+        if self.decided.shaped is not None:
+            plan = with_codes(plan, self.decided.model, self.decided.shaped.weights)
         return round_int8(plan, self.decided.model)
+
+
+def _with_shaped(calibrated: Calibrated, asked: Asked, look: Calibrator, samples: Samples) -> Calibrated:
+    """Let the quality ladder shape the weights, and look at the activations that come of them.
+
+    They stay as they are where the ladder is not to climb, or has nothing to stand on.
+    """
+    decided, config = calibrated.decided, asked.config
+    entries = decided.entries(asked.device, per_channel=config.full.per_channel)
+    shaped = shape_weights(decided.model, entries, config, samples, progress=look.progress)
+    if shaped is None:
+        return calibrated
+    if not shaped.layers:
+        return replace(calibrated, decided=replace(decided, notes=(*decided.notes, *shaped.notes)))
+    decided = decided.carrying(shaped)
+    return Calibrated(decided, look(decided.model, decided.placement.measured, methods=asked.methods))
 
 
 def _calibrated(decided: Decided, asked: Asked, look: Calibrator) -> Calibrated:
@@ -196,36 +116,60 @@ def _calibrated(decided: Decided, asked: Asked, look: Calibrator) -> Calibrated:
     return Calibrated(*_equalize(decided, asked, look, ceilings=ceilings))
 
 
-def _first(calibrated: Calibrated, asked: Asked, samples: Samples, progress: Progress) -> Quantized:
+def _first(calibrated: Calibrated, asked: Asked, samples: Samples, look: Calibrator) -> Quantized:
     """Quantize with the range method that is asked for, and nothing tried."""
     plan = calibrated.plan(asked, asked.methods[0], samples)
     few = list(samples.take(asked.effort.correction_samples)) if _corrects(asked)[0] else []
-    return _finished(calibrated, asked, _corrected(plan, calibrated, asked, few, progress))
+    return _finished(calibrated, asked, _corrected(plan, calibrated, asked, few, look.progress))
 
 
-def _searched(calibrated: Calibrated, asked: Asked, samples: Samples, progress: Progress) -> Quantized:
-    """Try every range method with usual and with searched weight scales; keep what is best on held-out samples.
+def _searched(calibrated: Calibrated, asked: Asked, samples: Samples, look: Calibrator) -> Quantized:
+    """Try every range method with usual, with searched and with shaped weights; keep what is best on held-out samples.
 
-    Only ranges, and what becomes of the biases once the choice is made, come from all samples.
+    Only ranges, and what becomes of the biases once the choice is made, come from all samples; so do weights of fewer
+    than 8 bits, which every candidate has in common.
     """
-    edge = len(samples) - min(JUDGE_SAMPLES, len(samples) // 4)
-    most, model, providers = asked.effort.correction_samples, calibrated.decided.model, asked.config.lab.providers
+    edge = len(samples) - _judges(samples)
+    most, before = asked.effort.correction_samples, calibrated.decided.before
     fit, judges = list(samples.take(min(edge, most))), list(samples.part(edge, len(samples)))
-    covariances = measure_covariances(model, calibrated.decided.placement, fit, progress=progress)
-    plans = {}
-    for method in asked.methods:
-        plan = plans[method] = calibrated.plan(asked, method, samples)
-        plans[f"{method} with searched weight scales"] = search_weight_scales(plan, model, covariances)
-    wanted, errors, best = outputs_of(model, judges, providers=providers), {}, asked.methods[0]
-    for index, (name, plan) in enumerate(plans.items()):
-        written = apply_int8(model, _corrected(plan, calibrated, asked, fit, progress), asked.device.form)
-        errors[name] = output_errors(wanted, outputs_of(written, judges, providers=providers))
+    tried = dict(_candidates(calibrated, asked, samples, fit, look))
+    wanted, errors, best = outputs_of(before, judges, providers=look.providers), {}, asked.methods[0]
+    for index, (name, (made, plan)) in enumerate(tried.items()):
+        corrected = _corrected(plan, made, asked, fit, look.progress)
+        written = apply_int8(made.decided.model, corrected, asked.device.form)
+        errors[name] = output_errors(wanted, outputs_of(written, judges, providers=look.providers))
         best = name if clearly_smaller(errors[name], errors[best]) else best
-        progress(Step("choose", index + 1, len(plans), name))
+        look.progress(Step("choose", index + 1, len(tried), name))
     told = ", ".join(f"{name} {error.mean():.3g}" for name, error in errors.items())
-    note = f"chosen by 1 - cosine of the output on {len(judges)} samples that only ranges have seen: {best} ({told})"
+    seen = "every step has seen" if calibrated.decided.shaped is not None else "only ranges have seen"
+    note = f"chosen by 1 - cosine of the output on {len(judges)} samples that {seen}: {best} ({told})"
+    made, plan = tried[best]
     everything = [*fit, *judges][:most]
-    return _finished(calibrated, asked, _corrected(plans[best], calibrated, asked, everything, progress), note)
+    return _finished(made, asked, _corrected(plan, made, asked, everything, look.progress), note)
+
+
+def _judges(samples: Samples) -> int:
+    return min(JUDGE_SAMPLES, len(samples) // 4)
+
+
+def _candidates(
+    calibrated: Calibrated, asked: Asked, samples: Samples, fit: Sequence[Feeds], look: Calibrator
+) -> Iterator[tuple[str, tuple[Calibrated, QuantPlan]]]:
+    """Yield what is to be tried, by name; the usual way comes first and wins a draw."""
+    decided = calibrated.decided
+    if decided.widths:
+        yield from ((method, (calibrated, calibrated.plan(asked, method, samples))) for method in asked.methods)
+        return
+    covariances = measure_covariances(decided.model, decided.placement, fit, progress=look.progress)
+    for method in asked.methods:
+        plan = calibrated.plan(asked, method, samples)
+        yield method, (calibrated, plan)
+        searched = search_weight_scales(plan, decided.model, covariances)
+        yield f"{method} with searched weight scales", (calibrated, searched)
+    shaped = _with_shaped(calibrated, asked, look, samples.part(0, len(samples) - _judges(samples)))
+    if shaped.decided.shaped is not None:
+        for method in asked.methods:
+            yield f"{method} with shaped weights", (shaped, shaped.plan(asked, method, samples))
 
 
 def _corrects(asked: Asked) -> tuple[bool, str]:
@@ -245,14 +189,17 @@ def _corrected(
 
 
 def _finished(calibrated: Calibrated, asked: Asked, plan: QuantPlan, note: str = "") -> Quantized:
-    decided = calibrated.decided
+    decided, shaped = calibrated.decided, calibrated.decided.shaped
+    about = shaped.notes if shaped is not None else ()
     return Quantized(
         plan=plan,
         model=apply_int8(decided.model, plan, asked.device.form),
-        prepared=decided.model,
-        notes=tuple(filter(None, (*decided.notes, _corrects(asked)[1], note))),
+        prepared=decided.before,
+        notes=tuple(filter(None, (*decided.notes, *about, _corrects(asked)[1], note))),
         statistics=calibrated.statistics,
         fitted=True,
+        rounding=shaped.layers if shaped is not None else (),
+        interrupted=shaped.interrupted if shaped is not None else "",
     )
 
 
@@ -304,9 +251,9 @@ def _equalize(
 
 def preview_integers(original: Model, config: QuantConfig) -> QuantPlan:
     """Return the plan without ranges: which layers will compute in integers, which not and why."""
-    placement = decide_integers(original, config).placement
-    device = preset(config.full.target_device)
-    layers = integer_entries(placement, device.settings(method="", per_channel=config.full.per_channel))
+    decided = decide_integers(original, config)
+    placement, device = decided.placement, preset(config.full.target_device)
+    layers = decided.entries(device, per_channel=config.full.per_channel)
     tables = table_entries(original, config.common.skip_quant_node).entries if device.lookups else ()
     stored = {entry.tensor for entry in tables}
     skips = tuple(each for each in placement.skips if each.tensor not in stored)
@@ -317,7 +264,7 @@ def _require(device: Preset, original: Model, config: QuantConfig, flags: Flags)
     profiles = bool(config.ascend.dynamic_dims)
     missing = unmet_needs(device, original, optimize=flags.optimize, shapes=flags.shapes, profiles=profiles)
     if missing:
-        raise _refusal("target_device", "; ".join(missing))
+        raise refusal("target_device", "; ".join(missing))
 
 
 def _for_toolchain(device: Preset, config: QuantConfig, flags: Flags) -> dict[str, Any]:
@@ -344,8 +291,3 @@ def _about_count(count: int) -> str:
     if count < FEW:
         warning += "; so few fit themselves: judge the result by a metric on other data, not by the cosine above"
     return warning
-
-
-def _refusal(key: str, message: str) -> ConfigError:
-    section = "common_quant_param" if key in ("quant_type", "skip_quant_node") else "full_quant_param"
-    return ConfigError([Problem(section=section, key=key, message=message)])

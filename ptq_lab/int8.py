@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from ptq_lab.graph import Model, Placement, insert_qdq
 from ptq_lab.graph.placement import Layer, Place
 from ptq_lab.graph.qdq import Form, Grid, float_bias, safe_weight_scale
 from ptq_lab.numerics import QuantizedWeight, QuantSpec, choose_params, quantize_symmetric, quantize_weight
+from ptq_lab.numerics.affine import along_axis
 from ptq_lab.numerics.input_grid import finest_grid
 from ptq_lab.numerics.ranges import choose_range
 from ptq_lab.plan import ActivationPlan, QuantPlan, TensorPlan
@@ -43,6 +44,10 @@ class Int8Settings:
         Layers that may have a weight scale per output channel; the others have one per tensor.
     symmetric_tensors : bool
         Weights with one scale have codes around 0 as well; those with a scale per channel always have.
+    narrow : bool
+        Weights may be stored in fewer than 8 bits, which the runtime unpacks when it loads the file.
+    bits : mapping of str to int
+        Widths of weights that are not stored in 8 bits, by tensor; kernels get all of them as int8.
     """
 
     method: str = "MAX_MIN"
@@ -51,6 +56,8 @@ class Int8Settings:
     symmetric: bool = False
     channel_operators: tuple[str, ...] = ("Conv", "ConvTranspose", "Gemm", "MatMul")
     symmetric_tensors: bool = True
+    narrow: bool = True
+    bits: Mapping[str, int] = field(default_factory=dict)
 
     def axis_of(self, layer: Layer) -> int | None:
         """Return the axis along which the weight of a layer has scales, or ``None`` for a single one."""
@@ -80,7 +87,7 @@ def integer_entries(placement: Placement, settings: Int8Settings) -> tuple[Tenso
             nodes=(layer.node,),
             op_type=layer.op_type,
             shape=layer.shape,
-            bits=8,
+            bits=settings.bits.get(layer.weight, 8),
             axis=settings.axis_of(layer),
             channel_axis=layer.axis,
             correct=False,
@@ -129,6 +136,34 @@ def round_int8(plan: QuantPlan, model: Model) -> QuantPlan:
             entry = replace(entry, weight=_round(entry, layer, model, scales[layer.source], biases.get(layer.node)))
         entries.append(entry)
     return replace(plan, entries=tuple(entries), biases={**biases, **plan.biases})
+
+
+def with_codes(plan: QuantPlan, model: Model, weights: Mapping[str, QuantizedWeight]) -> QuantPlan:
+    """Give the weights of an integer plan codes that were found for float activations.
+
+    Parameters
+    ----------
+    plan : QuantPlan
+        With the grids of its activations.
+    model : Model
+        The float model that holds what the codes stand for, and the biases that belong to them.
+    weights : mapping of str to QuantizedWeight
+        By tensor; symmetric.
+
+    Notes
+    -----
+    A channel of almost no weight may have steps so fine that its bias does not fit into 32 bits. Such a channel gets
+    coarser steps, on which it says the same to well below the rounding of its output.
+    """
+    assert plan.placement is not None  # int8 plans have one
+    scales = {activation.tensor: activation.scale for activation in plan.activations}
+    entries = []
+    for entry, layer in zip(plan.entries, plan.placement.layers, strict=True):
+        found = weights.get(entry.tensor)
+        if found is not None:
+            entry = replace(entry, weight=_with_room(found, float_bias(model, layer), scales[layer.source]))
+        entries.append(entry)
+    return replace(plan, entries=tuple(entries))
 
 
 def apply_int8(model: Model, plan: QuantPlan, form: Form = Form()) -> Model:  # noqa: B008 - frozen
@@ -202,7 +237,7 @@ def _round(
     values = model.weight(entry.tensor)
     try:
         plain = (
-            quantize_symmetric(values, axis=entry.axis)
+            quantize_symmetric(values, bits=entry.bits, axis=entry.axis)
             if entry.symmetric
             else quantize_weight(values, bits=8, axis=None, correct=False)
         )
@@ -214,4 +249,20 @@ def _round(
             tensor=entry.tensor,
         ) from error
     safe = safe_weight_scale(plain.scale, bias, source_scale)
-    return plain if np.array_equal(safe, plain.scale) else quantize_symmetric(values, axis=entry.axis, smallest=safe)
+    return plain if np.array_equal(safe, plain.scale) else _resized(entry, values, safe)
+
+
+def _resized(entry: TensorPlan, values: NDArray[np.float32], smallest: NDArray[np.float32]) -> QuantizedWeight:
+    return quantize_symmetric(values, bits=entry.bits, axis=entry.axis, smallest=smallest)
+
+
+def _with_room(weight: QuantizedWeight, bias: NDArray[np.float32] | None, source_scale: float) -> QuantizedWeight:
+    """Return a weight whose steps, of either sign, leave its bias room in 32 bits."""
+    size = np.abs(weight.scale)
+    safe = safe_weight_scale(size, bias, source_scale)
+    if np.array_equal(safe, size):
+        return weight
+    scale = np.where(safe > size, np.copysign(safe, weight.scale), weight.scale).astype(np.float32)
+    shrunk = along_axis(np.asarray(weight.scale / scale, np.float32), weight.codes.ndim, weight.axis)
+    codes = np.rint(weight.codes * shrunk).astype(weight.codes.dtype)
+    return replace(weight, codes=codes, scale=scale, step=scale.astype(np.float64))

@@ -19,6 +19,7 @@ from ptq_lab.plan import QuantPlan
 from ptq_lab.publish import Draft
 from ptq_lab.route import Quantized
 from ptq_lab.runtime import runtime_version
+from ptq_lab.search.layer_rounding import LayerSteps
 
 _PACKAGES = ("numpy", "onnx", "onnx-ir")
 
@@ -71,13 +72,18 @@ def manifest(
         "samples": samples,
         "device": dict(done.device),
         "plan": json.loads(done.plan.to_json()),
-        "rounding": [asdict(layer) for layer in done.rounding],
+        "rounding": [_steps(layer) for layer in done.rounding],
     }
 
 
 def config_text(config: QuantConfig) -> str:
     """Return the options that were given, as INI text in canonical spelling."""
     return dump_config(config, comments=False, only_given=True)
+
+
+def _steps(layer: LayerSteps) -> dict[str, Any]:
+    """Return what was tried on a layer and what of it was kept, in types that JSON gives back as they are."""
+    return asdict(layer) | {"steps": [{**asdict(step), "kept": step.kept} for step in layer.steps]}
 
 
 def _widths(plan: QuantPlan) -> dict[str, list[int]]:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
+
+from ptq_lab.budget import Budget, budget_of, limits_output
 from ptq_lab.calibration import Samples
 from ptq_lab.calibration.cache import Memory
 from ptq_lab.config import QuantConfig
@@ -24,10 +27,11 @@ from ptq_lab.search.climb import Climbed
 from ptq_lab.search.coded import CodedSteps
 from ptq_lab.search.packed import PackedWidths
 from ptq_lab.search.recall import recall_sensitivity
-from ptq_lab.search.sensitivity import changes_of
+from ptq_lab.search.sensitivity import WIDTHS, Sensitivity, changes_of
 from ptq_lab.search.trials import Trials
 
-AUTO_TUNE_COSINE = 0.995
+__all__ = ["PROBES", "Chosen", "MixedBits", "choices_of", "limits_output"]
+
 PROBES = 8  # samples that the gains are measured on
 JUDGES = 128  # other samples, as far as there are any, on which an allocation is verified
 _JUDGES_BYTES = 64_000_000  # that they may take, because every trial runs them again
@@ -36,70 +40,6 @@ _SIZE_ROUNDS = 3
 
 Write = Callable[[QuantPlan], Model]
 Weigh = Callable[[QuantPlan], int]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Budget:
-    """What an allocation may cost: every limit has to hold.
-
-    Attributes
-    ----------
-    file : float
-        Bytes of the whole file.
-    bits : float
-        Average width of a weight; scales are not counted.
-    error : float
-        ``1 - cosine`` of the output.
-    drop : float
-        Of the metric.
-    seconds : float
-        For the search.
-    """
-
-    file: float = math.inf
-    bits: float = math.inf
-    error: float = math.inf
-    drop: float = math.inf
-    seconds: float = math.inf
-
-    @property
-    def bounds_size(self) -> bool:
-        """Whether there is a limit on size."""
-        return min(self.file, self.bits) < math.inf
-
-    @property
-    def bounds_loss(self) -> bool:
-        """Whether there is a limit on what is lost."""
-        return min(self.error, self.drop) < math.inf
-
-
-def limits_output(config: QuantConfig) -> bool:
-    """Tell whether widths follow from the output, by a budget or ``auto_tune``, instead of from ``init_scale``."""
-    given = config.budget
-    sizes = (given.target_size_mb, given.compression_ratio, given.average_bits)
-    losses = (given.min_cosine, given.max_metric_drop)
-    return config.mixed_bit.auto_tune or any(limit is not None for limit in (*sizes, *losses))
-
-
-def budget_of(config: QuantConfig, original: Model) -> Budget | None:
-    """Return what a configuration allows, or ``None`` if it names no limit but the error of each weight.
-
-    ``auto_tune`` is a limit of its own, and gives way to any that is named.
-    """
-    if not limits_output(config):
-        return None
-    given = config.budget
-    sizes = [1e6 * given.target_size_mb] if given.target_size_mb is not None else []
-    sizes += [original.size / given.compression_ratio] if given.compression_ratio is not None else []
-    budget = Budget(
-        file=min(sizes, default=math.inf),
-        bits=given.average_bits if given.average_bits is not None else math.inf,
-        error=1.0 - given.min_cosine if given.min_cosine is not None else math.inf,
-        drop=given.max_metric_drop if given.max_metric_drop is not None else math.inf,
-        seconds=given.time_limit_s if given.time_limit_s is not None else math.inf,
-    )
-    named = budget.bounds_size or budget.bounds_loss
-    return budget if named else replace(budget, error=1.0 - AUTO_TUNE_COSINE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,12 +82,37 @@ def choices_of(config: QuantConfig, plan: QuantPlan, read: Read, pins: Mapping[s
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class _Reach:
+    """What was found out before the sensitivities: how far the smallest and the most exact allocation get.
+
+    Attributes
+    ----------
+    overhead : float
+        Bytes of the smallest file besides its weights.
+    exact : mapping of str to int
+        The most exact allocation.
+    score : float
+        What the metric says of it; NaN without a limit on that.
+    measure : callable or None
+        An allocation to its error on the samples that judge, where there is a limit on that; the most exact one has
+        been measured.
+    """
+
+    overhead: float = math.nan
+    exact: Mapping[str, int] = field(default_factory=dict)
+    score: float = math.nan
+    measure: Callable[[Mapping[str, int]], float] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MixedBits:
     """The search for the width of each weight of one model.
 
     Attributes
     ----------
     original : Model
+    reference : Model
+        The float model as it was given, whose score limits what the metric may lose.
     plan : QuantPlan
         The weights; its own widths do not matter.
     pins : mapping of str to int
@@ -164,6 +129,7 @@ class MixedBits:
     """
 
     original: Model
+    reference: Model
     plan: QuantPlan
     pins: Mapping[str, int]
     config: QuantConfig
@@ -197,13 +163,14 @@ class MixedBits:
     def _by_sensitivity(self, budget: Budget) -> Chosen:
         lowest = self._lowest_score(budget)
         deadline = time.monotonic() + budget.seconds
+        reach = self._reach(budget, lowest)
         tables, notes, interrupted = self._tables(deadline)
         if budget.drop < math.inf:
-            found = self._meet_drop(tables, budget, lowest, deadline)
+            found = self._meet_drop(tables, budget, lowest, deadline, reach=reach)
         elif budget.error < math.inf:
-            found = self._meet_error(tables, budget.error)
+            found = self._meet_error(tables, budget.error, reach)
         else:
-            found = self._meet_size(tables, budget)
+            found = self._meet_size(tables, budget, reach.overhead)
         plan = self.choices.rounded(found.labels, progress=self.progress)
         if budget.bounds_loss and budget.bounds_size:
             self._check_size(plan, budget, found)
@@ -219,7 +186,54 @@ class MixedBits:
             return -math.inf
         if self.flags.metric is None:
             raise _refusal("max_metric_drop", "needs something that evaluates the model", "give evaluate=, or --eval")
-        return float(self.flags.metric.score(open_session(self.original, threads=0))) - budget.drop
+        return float(self.flags.metric.judge_float(self.reference, self.config.lab.providers).score) - budget.drop
+
+    def _reach(self, budget: Budget, lowest: float) -> _Reach:
+        """Refuse at once what no allocation can reach: sensitivities take a run per weight, this takes one or two.
+
+        Which allocations are the smallest and the most exact is known before anything is measured.
+        """
+        ends = self.choices.tables(_alike(self.plan))
+        smallest, exact, overhead = ends.smallest, ends.most_exact, math.nan
+        if smallest.average > budget.bits + 1e-9:
+            raise self._too_small("average_bits", f"{smallest.average:.2f} bits on average at least")
+        if budget.file < math.inf:
+            overhead = self._size_of(smallest) - smallest.size
+            if smallest.size + overhead > budget.file:
+                low, high = (format_bytes(round(each.size + overhead)) for each in (smallest, exact))
+                raise self._too_small("target_size_mb", f"{low} to {high}")
+        if budget.drop < math.inf:
+            score = self._score_of(exact)
+            if score < lowest:
+                raise _lost_too_much(budget.drop, budget.drop + lowest - score)
+            return _Reach(overhead=overhead, exact=exact.labels, score=score)
+        if budget.error == math.inf:
+            return _Reach(overhead=overhead)
+        measure = self._trial()
+        error = measure(exact.labels)
+        if error > budget.error:
+            raise _lost_too_much(budget.error, error, of_output=True)
+        return _Reach(
+            overhead=overhead,
+            exact=exact.labels,
+            measure=lambda labels: error if labels == exact.labels else measure(labels),
+        )
+
+    def _trial(self) -> Callable[[Mapping[str, int]], float]:
+        """Return what measures the error of an allocation on the samples that judge."""
+        tensors = [entry.tensor for entry in self.plan.entries]
+        trials = Trials(self.original, tensors, self._judges(), providers=self.config.lab.providers)
+
+        def measure(labels: Mapping[str, int]) -> float:
+            error = trials.error(changes_of(self.choices.rounded(labels), self.original.weight))
+            self.progress(Step("verify", trials.runs - 1, TRIES + 2, f"1 - cosine {error:.2g}"))
+            return error
+
+        return measure
+
+    def _score_of(self, found: Allocation) -> float:
+        assert self.flags.metric is not None  # it has given the lowest score
+        return self.flags.metric.score(open_session(self._written(found), threads=0))
 
     def _tables(self, deadline: float) -> tuple[Tables, list[str], str]:
         memory = Memory()
@@ -245,64 +259,49 @@ class MixedBits:
             interrupted = "" if time.monotonic() > deadline else interrupted
         return self.choices.tables(sensitivity), notes, interrupted
 
-    def _meet_size(self, tables: Tables, budget: Budget) -> Allocation:
+    def _meet_size(self, tables: Tables, budget: Budget, overhead: float) -> Allocation:
         """Find the best widths within an average, within the size of the file that comes out, or both."""
-        smallest = tables.smallest
         within_average = tables.within_average(budget.bits) if budget.bits < math.inf else None
-        if budget.bits < math.inf and within_average is None:
-            raise self._too_small(tables, "average_bits", f"{smallest.average:.2f} bits on average at least")
         if budget.file == math.inf:
-            assert within_average is not None  # there is a limit on one of the two
-            return within_average
-        overhead = self._size_of(smallest) - smallest.size
+            return within_average or tables.smallest
         for _ in range(_SIZE_ROUNDS):
             fits = within_average is not None and within_average.size + overhead <= budget.file
             found = within_average if fits else tables.within_size(budget.file - overhead)
             if found is None:
-                low, high = (format_bytes(round(each.size + overhead)) for each in (smallest, tables.most_exact))
-                raise self._too_small(tables, "target_size_mb", f"{low} to {high}")
+                break
             written = self._size_of(found)
             if written <= budget.file:
                 return found
             overhead = written - found.size
-        return smallest
+        return tables.smallest
 
-    def _meet_error(self, tables: Tables, limit: float) -> Allocation:
-        judges = self._judges()
-        trials = Trials(self.original, tables.sensitivity.tensors, judges, providers=self.config.lab.providers)
-
-        def measure(labels: Mapping[str, int]) -> float:
-            error = trials.error(changes_of(self.choices.rounded(labels), self.original.weight))
-            self.progress(Step("verify", trials.runs - 1, TRIES + 1, f"1 - cosine {error:.2g}"))
-            return error
-
-        found = meet_error(tables, limit, measure)
+    def _meet_error(self, tables: Tables, limit: float, reach: _Reach) -> Allocation:
+        assert reach.measure is not None  # there is a limit on the error
+        found = meet_error(tables, limit, reach.measure)
         if found is None:
-            reached = 1.0 - measure(tables.most_exact.labels)
-            message = f"no allocation keeps a cosine of {1 - limit:g}; the most exact one reaches {reached:.6f}"
-            raise _refusal("min_cosine", message, "allow more bits, e.g. bits=4,8,16")
+            raise _lost_too_much(limit, reach.measure(tables.most_exact.labels), of_output=True)
         return found
 
-    def _meet_drop(self, tables: Tables, budget: Budget, lowest: float, deadline: float) -> Allocation:
+    def _meet_drop(
+        self, tables: Tables, budget: Budget, lowest: float, deadline: float, *, reach: _Reach
+    ) -> Allocation:
         """Halve the front for the smallest allocation whose metric does not fall too far."""
-        metric = self.flags.metric
-        assert metric is not None  # it has given the lowest score
+        assert self.flags.metric is not None  # it has given the lowest score
         start = tables.within_error(budget.error) if budget.error < math.inf else tables.smallest
         points = [tables.allocation(tables.front.columns(point)) for point in range(len(tables.front.moves) + 1)]
         points = [point for point in points if start is not None and point.size >= start.size]
         best, low, high = None, 0, len(points) - 1
         while low <= high and (best is None or time.monotonic() < deadline):
             middle = high if best is None else (low + high) // 2
-            score = metric.score(open_session(self._written(points[middle]), threads=0))
-            drop = budget.drop + lowest - score
-            self.progress(Step("evaluate", len(points) - 1 - (high - low), len(points), f"{metric.name} {-drop:+.4g}"))
+            score = reach.score if points[middle].labels == reach.exact else self._score_of(points[middle])
+            drop, tried = budget.drop + lowest - score, len(points) - 1 - (high - low)
+            self.progress(Step("evaluate", tried, len(points), f"{self.flags.metric.name} {-drop:+.4g}"))
             if score >= lowest:
                 best, high = points[middle], middle - 1
             elif best is not None:
                 low = middle + 1
             else:
-                message = f"no allocation keeps the metric within {budget.drop:g}; the most exact one loses {drop:.4g}"
-                raise _refusal("max_metric_drop", message, "allow more bits, or a larger loss")
+                raise _lost_too_much(budget.drop, drop)
         if best is None:
             raise _refusal("min_cosine", f"no allocation is expected to keep a cosine of {1 - budget.error:g}", "")
         return best
@@ -333,11 +332,34 @@ class MixedBits:
                 "target_size_mb" if written > budget.file else "average_bits", message, "allow a larger loss"
             )
 
-    def _too_small(self, tables: Tables, key: str, reach: str) -> ConfigError:
+    def _too_small(self, key: str, reach: str) -> ConfigError:
         widths = ",".join(map(str, self.config.budget.bits))
         given = "with encode=entropy" if self.config.lab.coded else f"with bits={widths}"
         message = f"no allocation is so small; {given} it takes {reach}"
         return _refusal(key, message, "allow fewer bits, or a larger file")
+
+
+def _alike(plan: QuantPlan) -> Sensitivity:
+    """Return every weight as sensitive as any other, and more exact with every bit."""
+    shape = (len(plan.entries), len(WIDTHS))
+    return Sensitivity(
+        tensors=tuple(entry.tensor for entry in plan.entries),
+        widths=WIDTHS,
+        gains=np.ones(shape[0]),
+        noise=np.broadcast_to(0.25 ** np.array(WIDTHS, np.float64), shape),
+        power=np.ones(shape[0]),
+        measured=0,
+        runs=0,
+    )
+
+
+def _lost_too_much(limit: float, lost: float, *, of_output: bool = False) -> ConfigError:
+    """Say that not even the most exact allocation loses as little as asked for."""
+    if of_output:
+        message = f"no allocation keeps a cosine of {1 - limit:g}; the most exact one reaches {1.0 - lost:.6f}"
+        return _refusal("min_cosine", message, "allow more bits, e.g. bits=4,8,16")
+    message = f"no allocation keeps the metric within {limit:g}; the most exact one loses {lost:.4g}"
+    return _refusal("max_metric_drop", message, "allow more bits, or a larger loss")
 
 
 def _refusal(key: str, message: str, hint: str) -> ConfigError:

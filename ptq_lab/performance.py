@@ -39,7 +39,14 @@ class Performance:
 
 
 def look_at_performance(
-    original: Model, quantized: Form, config: QuantConfig, flags: Flags, data: Samples, sessions: Sessions
+    original: Model,
+    quantized: Form,
+    config: QuantConfig,
+    flags: Flags,
+    data: Samples,
+    *,
+    sessions: Sessions,
+    folded: Model | None = None,
 ) -> Performance | None:
     """Measure the forms of a model that the configuration asks for; ``None`` if it asks for none.
 
@@ -50,17 +57,20 @@ def look_at_performance(
     quantized : Form
         In a file.
     config : QuantConfig
-        Its ``[ptq_lab] performance``: ``auto`` means DYNAMIC_QUANT only, ``full`` adds FP16 and 8-bit weights.
+        Its ``[ptq_lab] performance``: ``auto`` means DYNAMIC_QUANT, and weights that stay small at run time, only;
+        ``full`` adds FP16 and 8-bit weights.
     flags : Flags
     data : Samples
         What a row's cosine and latency are measured on.
     sessions : Sessions
         Where the models may be open already.
+    folded : Model, optional
+        The same weights in the form that becomes float at load, to be measured beside.
     """
     wanted = config.lab.performance
-    if wanted == "off" or (wanted == "auto" and config.common.quant_type != "DYNAMIC_QUANT"):
+    if wanted == "off" or (wanted == "auto" and config.common.quant_type != "DYNAMIC_QUANT" and folded is None):
         return None
-    with _other_forms(original, data, config, wanted=wanted == "full") as others:
+    with _other_forms(original, data, config, wanted=wanted == "full", folded=folded) as others:
         forms = [Form(name="float32", arithmetic="float32", model=original), quantized, *others]
         if data.random:
             longer = random_samples(original.inputs, count=1, input_shape=flags.shapes, sequence=SEQUENCE)
@@ -75,17 +85,16 @@ def _measured(forms: Sequence[Form], feeds: Feeds, sessions: Sessions) -> Perfor
 
 
 @contextmanager
-def _other_forms(original: Model, data: Samples, config: QuantConfig, *, wanted: bool) -> Iterator[list[Form]]:
+def _other_forms(
+    original: Model, data: Samples, config: QuantConfig, *, wanted: bool, folded: Model | None
+) -> Iterator[list[Form]]:
     """Write the float model in 16 bits, and with weights in 8, and compare their outputs."""
-    if not wanted:
-        yield []
-        return
-    targets = find_targets(original, Rules(skip=config.common.skip_quant_node))
-    plan = round_weights(make_plan(targets, bits=8), original.weight)
-    models = {
-        "FP16": store_half(original)[0],
-        "WEIGHT_QUANT, 8 bits": apply_plan(raise_opset(original, required_opset(plan)), plan),
-    }
+    models = {} if folded is None else {"same weights, float at load": folded}
+    if wanted:
+        targets = find_targets(original, Rules(skip=config.common.skip_quant_node))
+        plan = round_weights(make_plan(targets, bits=8), original.weight)
+        models["FP16"] = store_half(original)[0]
+        models["WEIGHT_QUANT, 8 bits"] = apply_plan(raise_opset(original, required_opset(plan)), plan)
     with tempfile.TemporaryDirectory() as folder:
         forms = []
         for index, (name, model) in enumerate(models.items()):

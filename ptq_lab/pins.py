@@ -6,11 +6,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from ptq_lab.errors import Level, Problem
-from ptq_lab.graph import Skip, match_nodes
+from ptq_lab.graph import Skip, named_by, nearest_names
 from ptq_lab.plan import TensorPlan
 
 _SECTION = "ptq_lab.layer_bits"
-_NAMED = 3  # weights that stay float which one message lists
+_NAMED = 3  # weights that stay float, or names that match nothing, which one message lists
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +19,7 @@ class _Weights:
 
     quantized: dict[str, tuple[str, ...]]  # name -> tensors in the plan
     floating: dict[str, tuple[Skip, ...]]  # name -> weights that stay float
-    names: tuple[tuple[str, str], ...]  # (name, operator), as match_nodes wants them
+    names: tuple[tuple[str, str], ...]  # (name, operator), as named_by wants them
 
 
 def pinned_bits(
@@ -43,7 +43,8 @@ def pinned_bits(
         Tensor name to bits, ready for :meth:`QuantPlan.with_bits`.
     tuple of Problem
         In the order of `layer_bits`: a warning for a name that matches no weight or only weights that stay float, a
-        note for one whose weights all get their bits from later ones.
+        note for one whose weights all get their bits from later ones. Many names that match nothing share one warning,
+        which comes first.
 
     Raises
     ------
@@ -64,21 +65,26 @@ def pinned_bits(
     decided: dict[str, str] = {}  # tensor -> the pattern that counts
     hits: dict[str, tuple[str, ...]] = {}
     problems: dict[str, Problem] = {}
+    lost: list[str] = []
     for pattern, _ in layer_bits:
-        found = match_nodes((pattern,), weights.names)
-        hits[pattern] = tuple(dict.fromkeys(t for name in found.nodes for t in weights.quantized.get(name, ())))
+        found = named_by(pattern, weights.names)
+        hits[pattern] = tuple(dict.fromkeys(t for name in found for t in weights.quantized.get(name, ())))
         decided |= dict.fromkeys(hits[pattern], pattern)
-        if found.unmatched:
-            problems[pattern] = _problem(pattern, "matches no node and no weight", hint=found.unmatched[0].hint)
+        if not found:
+            lost.append(pattern)
         elif not hits[pattern]:
-            problems[pattern] = _stays_float(pattern, [s for name in found.nodes for s in weights.floating[name]])
+            problems[pattern] = _stays_float(pattern, [s for name in found for s in weights.floating[name]])
     for pattern, tensors in hits.items():
         if winners := _overridden(pattern, tensors, decided):
             message = f"has no effect, because later lines decide about all it matches: {', '.join(winners)}"
             problems[pattern] = _problem(pattern, message, level="note", hint="of two lines the later one wins")
     bits = dict(layer_bits)
+    if len(lost) <= _NAMED:
+        hints = {pattern: nearest_names(pattern, weights.names) for pattern in lost}
+        problems |= {name: _problem(name, "matches no node and no weight", hint=hint) for name, hint in hints.items()}
     ordered = tuple(problems[pattern] for pattern in hits if pattern in problems)
-    return {tensor: bits[pattern] for tensor, pattern in decided.items()}, ordered
+    many = (_many_lost(lost, len(hits), weights),) if len(lost) > _NAMED else ()
+    return {tensor: bits[pattern] for tensor, pattern in decided.items()}, (*many, *ordered)
 
 
 def _weights(entries: Sequence[TensorPlan], skips: Sequence[Skip]) -> _Weights:
@@ -94,6 +100,14 @@ def _weights(entries: Sequence[TensorPlan], skips: Sequence[Skip]) -> _Weights:
             floating[name] = (*floating.get(name, ()), skip)
             names[name, skip.op_type] = None
     return _Weights(quantized, floating, tuple(names))
+
+
+def _many_lost(lost: Sequence[str], total: int, weights: _Weights) -> Problem:
+    """Say once that many names match nothing, with what comes near to the first ones."""
+    shown = "; ".join(f"{name} ({nearest_names(name, weights.names)})" for name in lost[:_NAMED])
+    rest = len(lost) - _NAMED
+    message = f"{len(lost):,} of {total:,} names match no node and no weight: {shown}; and {rest:,} more"
+    return _problem("", message, hint="the names of another model or of another export of it?")
 
 
 def _overridden(pattern: str, tensors: Sequence[str], decided: dict[str, str]) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping
 from concurrent.futures import Executor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -26,6 +27,7 @@ from ptq_lab.full_quant import preview_integers, quantize_fully
 from ptq_lab.graph import Model, load_model
 from ptq_lab.inputs import Layout, open_data, open_judge
 from ptq_lab.manifest import manifest, metadata
+from ptq_lab.on_the_fly import folded_model
 from ptq_lab.performance import look_at_performance
 from ptq_lab.plan import QuantPlan
 from ptq_lab.progress import Progress, silent
@@ -137,8 +139,9 @@ def quantize(
             measured = _compared(original, draft, done, data, metric=metric, sessions=sessions, progress=told)
             integers = _look_at_integers(original, draft, done, data, sessions, progress=told)
             form = _form(done, draft, measured)
+            costs = partial(look_at_performance, sessions=sessions, folded=folded_model(done))
             runs = done.runs_here and not done.unfit
-            performance = look_at_performance(original, form, options, flags, data, sessions) if runs else None
+            performance = costs(original, form, options, flags, data) if runs else None
             products = _look_at_products(done, data)
         found = None
         if explain and not done.unfit:

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from ptq_lab.entries import NATIVE, ActivationPlan, Coding, DynamicPlan, TensorPlan
 from ptq_lab.errors import ModelError, PlanError
 from ptq_lab.graph import DynamicLayer, Placement, Rules, Skip, Targets, match_nodes
-from ptq_lab.numerics import quantize_step, quantize_symmetric, quantize_weight
+from ptq_lab.numerics import QuantizedWeight, quantize_blocks, quantize_step, quantize_symmetric, quantize_weight
 from ptq_lab.progress import Progress, Step, silent
 
 _log = logging.getLogger(__name__)
@@ -177,6 +177,8 @@ class QuantPlan:
         PlanError
             If there is none; the message has the nearest name, or says why it stays float.
         """
+        if not isinstance(name, str):
+            raise PlanError(f"{name!r} is no name of a tensor or node, which are texts", tensor=str(name))
         found = [entry for entry in self.entries if entry.tensor == name]
         if not found:
             nodes = match_nodes(
@@ -276,12 +278,20 @@ def _round(entry: TensorPlan, values: NDArray[np.float32]) -> TensorPlan:
     with refusing_nan(entry, values):
         if entry.coding is not None and entry.coding.step is not None:
             weight = quantize_step(values, entry.coding.step)
+        elif entry.block_length:
+            weight = in_blocks(entry, values)
         elif entry.symmetric:
             weight = quantize_symmetric(values, bits=entry.bits, axis=entry.axis)
         else:
             weight = quantize_weight(values, bits=entry.bits, axis=entry.axis, correct=entry.correct)
     _log.debug("%s: %d bits, %s, %s", entry.tensor, entry.bits, entry.granularity, entry.storage)
     return replace(entry, weight=weight)
+
+
+def in_blocks(entry: TensorPlan, values: NDArray[np.float32], *, search: bool = False) -> QuantizedWeight:
+    """Round a weight whose channels are divided; with a search, to the ranges whose errors cost least."""
+    axis, block = entry.channel_axis, entry.block_length
+    return quantize_blocks(values, bits=entry.bits, axis=axis, block=block, correct=entry.has_means, search=search)
 
 
 def _check_width(name: str, width: object) -> None:

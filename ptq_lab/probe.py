@@ -27,14 +27,14 @@ def _page_size() -> int:
 
 
 def main(feeds: str, *models: str) -> None:
-    """Print, for each model, how many bytes loading and running it once have added; ``-`` if it failed."""
+    """Print, for each model, how many bytes loading it has added, and running it once as well; ``-`` if it failed."""
     with np.load(feeds) as archive:
         arrays = dict(archive)
     for model in models:
         receive, send = os.pipe()
         child = os.fork()
         if not child:
-            os.write(send, str(_added(model, arrays)).encode())
+            os.write(send, _added(model, arrays).encode())
             os._exit(0)
         os.close(send)
         with os.fdopen(receive, "rb") as stream:
@@ -42,17 +42,18 @@ def main(feeds: str, *models: str) -> None:
         os.waitpid(child, 0)
 
 
-def _added(model: str, arrays: dict[str, np.ndarray]) -> int | str:
+def _added(model: str, arrays: dict[str, np.ndarray]) -> str:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     options.intra_op_num_threads = 1
     before = resident_bytes()
     try:
         session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        loaded = resident_bytes()
         session.run(None, arrays)
     except Exception:  # its exception classes share no base of their own
         return "-"
-    return resident_bytes() - before
+    return f"{loaded - before} {resident_bytes() - before}"
 
 
 if __name__ == "__main__":

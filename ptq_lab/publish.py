@@ -65,6 +65,11 @@ class Draft:
         return file.digest()
 
 
+def suffix_of(config: QuantConfig) -> str:
+    """Return how the name of the file ends that a configuration writes."""
+    return CODED if config.lab.coded else PLAIN
+
+
 def place_result(path: str | os.PathLike[str] | None, original: Model, config: QuantConfig) -> Output:
     """Find the place for a result; its suffix says whether it is a plain file or a container.
 
@@ -73,7 +78,8 @@ def place_result(path: str | os.PathLike[str] | None, original: Model, config: Q
     OutputError
         As :func:`~ptq_lab.output.place_output`, or if the suffix promises something else than the configuration.
     """
-    wanted, other = (CODED, PLAIN) if config.lab.coded else (PLAIN, CODED)
+    wanted = suffix_of(config)
+    other = PLAIN if config.lab.coded else CODED
     place = place_output(path, original, suffix=wanted)
     if place.path.suffix.lower() == other:
         now = "entropy" if config.lab.coded else "packed"

@@ -114,8 +114,8 @@ class QuantResult:
         """Write the model and all reports into a folder; what else is in there stays, and every file appears whole.
 
         ``report.html`` (if plotly and jinja2 are installed), ``report.json``, ``layers.csv``, ``manifest.json`` and
-        ``config.cfg``. ``activations.csv``, ``performance.csv`` and ``products.csv`` join them where there is something
-        to say.
+        ``config.cfg``. ``activations.csv``, ``performance.csv``, ``products.csv`` and ``steps.csv`` join them where
+        there is something to say.
 
         Raises
         ------
@@ -136,7 +136,7 @@ class QuantResult:
                 stream.write(text)
         self.report.to_json(folder / "report.json")
         self.report.layers.to_csv(folder / "layers.csv")
-        for name in ("activations", "performance", "products"):
+        for name in ("activations", "performance", "products", "steps"):
             table: Table[Any] = getattr(self.report, name)
             if table:
                 table.to_csv(folder / f"{name}.csv")

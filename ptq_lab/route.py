@@ -67,10 +67,13 @@ class Quantized:
         """How it was quantized, in two or three words."""
         if self.plan.dynamic is not None:
             return f"DYNAMIC_QUANT {self.plan.dynamic.strategy}"
+        if any(entry.decoder for entry in self.plan.entries):
+            return "WEIGHT_QUANT ON_THE_FLY"
         return "WEIGHT_QUANT" if self.plan.placement is None else "FULL_QUANT"
 
     @property
     def arithmetic(self) -> str:
         """What the model computes in."""
         integers = self.plan.dynamic is not None or self.plan.placement is not None
+        integers = integers or any(entry.decoder and entry.int8_activations for entry in self.plan.entries)
         return "int8 and float32" if integers else "float32"

@@ -80,7 +80,8 @@ def prepare(
 ) -> Prepared:
     """Return a model of the same function that is kinder to round; the original itself where nothing is tried.
 
-    BatchNormalization is folded, layers whose mean is to be corrected get a bias, and with one scale per tensor the
+    BatchNormalization is folded (without trials only where weights stay codes at run time, because onnxruntime could
+    not do it at load then), layers whose mean is to be corrected get a bias, and with one scale per tensor the
     ranges of neighbouring layers are balanced.
 
     Raises
@@ -88,9 +89,13 @@ def prepare(
     InferenceError
         If onnxruntime fails, or the function is not the same.
     """
-    if not rungs:
+    chooses_grids = config.lab.coded and config.common.bit_num
+    if not rungs and config.weight.dequant_strategy is None and not chooses_grids:
         return Prepared(model)
     prepared = fold_batchnorm(model)
+    if not rungs:
+        require_same(model, prepared, next(iter(samples)))
+        return Prepared(prepared)
     notes: tuple[str, ...] = ()
     if any(rung.recipe.bias for rung in rungs):
         _give_biases(prepared, plan)

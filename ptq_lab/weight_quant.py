@@ -9,10 +9,22 @@ from ptq_lab.calibration import Samples
 from ptq_lab.config import QuantConfig
 from ptq_lab.errors import ConfigError, Problem
 from ptq_lab.flags import Flags
-from ptq_lab.graph import Model, Rules, Targets, apply_plan, find_targets, raise_opset, required_opset, store_half
+from ptq_lab.graph import (
+    Model,
+    Rules,
+    Targets,
+    apply_plan,
+    find_targets,
+    fold_batchnorm,
+    raise_opset,
+    required_opset,
+    store_half,
+    tie_weights,
+)
 from ptq_lab.graph.lookups import LOOKUPS
 from ptq_lab.manifest import metadata
 from ptq_lab.mixed_bits import Chosen, MixedBits, choices_of, limits_output
+from ptq_lab.on_the_fly import about_run_time, divide_weights
 from ptq_lab.pins import pinned_bits
 from ptq_lab.plan import QuantPlan, make_plan, round_weights
 from ptq_lab.progress import Progress, silent
@@ -20,7 +32,8 @@ from ptq_lab.publish import file_bytes
 from ptq_lab.route import Quantized
 from ptq_lab.runtime import require_same
 from ptq_lab.search.climb import Rung, climb
-from ptq_lab.search.coded import count_codes
+from ptq_lab.search.coded import choose_grids, count_codes
+from ptq_lab.stored_costs import costly_widths
 from ptq_lab.streaming import Scratch, is_streamed, require_memory, round_streamed, why_not_compared
 from ptq_lab.weight_effort import prepare, rungs_of
 
@@ -40,9 +53,13 @@ def preview_weights(original: Model, config: QuantConfig) -> QuantPlan:
     ConfigError
         If widths follow from runs of the model, which need samples.
     """
+    original = _tied(original, config)
     plan, pins, _ = pinned_plan(original, config)
+    if config.common.bit_num != 0 and _chooses_grids(config):
+        folded = fold_batchnorm(original)
+        return choose_grids(round_weights(pinned_plan(folded, config)[0], folded.weight), folded.weight, keep=pins)[0]
     if config.common.bit_num != 0:
-        return plan
+        return divide_weights(plan, original, config)
     if limits_output(config):
         message = "0 with a budget or auto_tune: widths follow from runs of the model, so only quantizing shows them"
         raise ConfigError([Problem(section="common_quant_param", key="bit_num", message=message)])
@@ -85,18 +102,21 @@ def quantize_weights(
     require_memory(original, config)
     streamed = is_streamed(original, config)
     rungs, about = _rungs(config, samples, streamed=streamed)
-    room: Scratch | None = None
+    room, original = None, _tied(original, config)
     decided, pins, problems = pinned_plan(original, config)
     notes = (*map(str, problems), *about)
     made = prepare(original, rungs, decided, config, samples, progress=progress)
     prepared, notes = made.model, (*notes, *made.notes)
     if prepared is not original:
         decided, pins, _ = pinned_plan(prepared, config)
+    decided = divide_weights(decided, prepared, config)
+    notes += about_run_time(decided, prepared)
     chosen: Chosen | None = None
     write = partial(_write, prepared, config, half=flags.fp16)
     if config.common.bit_num == 0 and decided.entries:
         search = MixedBits(
             original=prepared,
+            reference=original,
             plan=decided,
             pins=pins,
             config=config,
@@ -113,16 +133,16 @@ def quantize_weights(
         plan = _rounded(decided, prepared, room, progress=progress)
         if flags.executor is not None:
             notes += ("the executor was not used: rounding weights does not split into tasks",)
+        if _chooses_grids(config):
+            plan, chosen_grids = choose_grids(plan, prepared.weight, keep=pins)
+            notes += (chosen_grids,) if chosen_grids else ()
     climbed = climb(plan, prepared, samples, rungs, providers=config.lab.providers, progress=progress)
     if chosen is not None:
         climbed = chosen.within_drop(climbed, plan, write, flags.metric)
-    plan, notes = climbed.plan, (*notes, *climbed.notes)
-    plan = count_codes(plan) if config.lab.coded else plan
-    raised = raise_opset(prepared, required_opset(plan))
-    if raised is not prepared:
-        checked = _verified(original, raised, samples, streamed=streamed)
-        notes += (f"opset raised from {original.opset} to {raised.opset} for this width ({checked})",)
-    quantized = apply_plan(raised, plan)
+    plan = count_codes(climbed.plan) if config.lab.coded else climbed.plan
+    notes = (*notes, *climbed.notes, *costly_widths(prepared, plan))
+    raised, about = _raised(original, prepared, plan, samples, streamed=streamed)
+    notes, quantized = (*notes, *about), apply_plan(raised, plan)
     if flags.fp16:
         quantized, halved = store_half(quantized)
         notes += (str(halved),)
@@ -134,7 +154,7 @@ def quantize_weights(
         notes=notes,
         fitted=bool(climbed.layers),
         rounding=climbed.layers,
-        seen=room.seen if room is not None else {},
+        seen=room.seen if room is not None and not _chooses_grids(config) else {},
         streamed=room is not None,
         unfit=why_not_compared(original, config, wanted=flags.metric is not None or not samples.random),
         interrupted="; ".join(stopped),
@@ -152,12 +172,17 @@ def _rounded(decided: QuantPlan, model: Model, room: Scratch | None, *, progress
     return plan
 
 
-def _verified(original: Model, raised: Model, samples: Samples, *, streamed: bool) -> str:
-    """Check that raising the opset left the function as it was, and say so; running a streamed model takes too much."""
-    if streamed:
-        return "outputs not compared: the model is streamed"
-    require_same(original, raised, next(iter(samples)))
-    return "outputs verified"
+def _raised(
+    original: Model, prepared: Model, plan: QuantPlan, samples: Samples, *, streamed: bool
+) -> tuple[Model, tuple[str, ...]]:
+    """Raise the opset if the plan needs it, and say how that was checked; running a streamed model takes too much."""
+    raised = raise_opset(prepared, required_opset(plan))
+    if raised is prepared:
+        return prepared, ()
+    if not streamed:
+        require_same(original, raised, next(iter(samples)))
+    checked = "outputs not compared: the model is streamed" if streamed else "outputs verified"
+    return raised, (f"opset raised from {original.opset} to {raised.opset} for this width ({checked})",)
 
 
 def _rungs(config: QuantConfig, samples: Samples, *, streamed: bool) -> tuple[tuple[Rung, ...], tuple[str, ...]]:
@@ -169,6 +194,20 @@ def _rungs(config: QuantConfig, samples: Samples, *, streamed: bool) -> tuple[tu
             "weights were rounded to the nearest step: they are streamed, and better rounding takes runs of the model",
         )
     return rungs, about
+
+
+def _tied(original: Model, config: QuantConfig) -> Model:
+    """Return a model that holds equal weights once, unless nodes are named, which then have to keep their own.
+
+    Of a streamed model those of one place in a file are one weight already, and all others would have to be read.
+    """
+    named = config.layer_bits or config.common.skip_quant_node
+    return original if named or is_streamed(original, config) else tie_weights(original)
+
+
+def _chooses_grids(config: QuantConfig) -> bool:
+    """Tell whether one step per tensor may stand for a given width: codes are coded, and nobody asks for the grids."""
+    return config.lab.coded and "per_channel" not in config.weight.model_fields_set
 
 
 def _write(original: Model, config: QuantConfig, plan: QuantPlan, *, half: bool) -> Model:

@@ -230,7 +230,8 @@ def test_memory_is_measured_in_a_process_of_its_own(tmp_path: Path, monkeypatch:
     assert nothing is None
     assert much is not None
     assert little is not None
-    assert 0.7 * weights.nbytes < much - little < 6 * weights.nbytes
+    assert 0.7 * weights.nbytes < much.run - little.run < 6 * weights.nbytes
+    assert 0.7 * weights.nbytes < much.loaded - little.loaded < 6 * weights.nbytes
 
 
 @every_strategy

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from ptq_lab import demo, load_session, preview, quantize, unpack
 from ptq_lab.errors import ConfigError, OutputError
 from ptq_lab.numerics.entropy import code_entropy
+from ptq_lab.report.text import render_text
 from ptq_lab.result import QuantResult
 from ptq_lab.runtime import open_session
 
@@ -126,3 +128,59 @@ def test_the_entropy_of_a_pinned_weight_is_that_of_the_codes_that_are_written() 
         assert entry.coding is not None
         assert entry.weight is not None
         assert entry.coding.entropy == code_entropy(entry.weight.codes)
+
+
+def fixed(bits: int, *, samples: bool = False, **sections: Mapping[str, object]) -> QuantResult:
+    """Quantize the picture classifier, which has depthwise layers, at one width."""
+    chosen = demo.load("digits_cnn")
+    common: dict[str, object] = {"quant_type": "WEIGHT_QUANT", "bit_num": bits}
+    config = {"common_quant_param": common, "ptq_lab": {"encode": "entropy"}, **sections}
+    return quantize(chosen.model_path, config, samples=chosen.calib_path if samples else None)
+
+
+@pytest.mark.parametrize("bits", [3, 4, 6])
+@pytest.mark.parametrize("samples", [False, True])
+def test_a_given_width_is_the_error_that_one_step_may_make_and_is_taken_where_it_is_smaller(
+    bits: int, samples: bool
+) -> None:
+    grids = fixed(bits, samples=samples, weight_quant_param={"per_channel": True})
+    chosen = fixed(bits, samples=samples)
+    assert not any(entry.has_single_step for entry in grids.plan.entries)
+    assert any(entry.has_single_step for entry in chosen.plan.entries)
+    assert chosen.report.summary.bytes_after < 0.99 * grids.report.summary.bytes_after
+    assert any("one step for the tensor instead of a grid" in note for note in chosen.report.summary.notes)
+    if samples:
+        return  # the steps of the ladder change errors
+    for ours, theirs in zip(chosen.report.layers, grids.report.layers, strict=True):
+        if ours.quantized:
+            assert ours.relative_error is not None
+            assert theirs.relative_error is not None
+            assert ours.relative_error <= 1.011 * theirs.relative_error
+            assert ours.bytes_after <= 1.01 * theirs.bytes_after + 16
+
+
+def test_a_pinned_width_and_uncorrected_weights_keep_their_grids() -> None:
+    layer_bits = {"ptq_lab.layer_bits": {"type:Gemm": 4}}
+    pinned = fixed(4, samples=False, **layer_bits)
+    assert not any(entry.has_single_step for entry in pinned.plan.entries if entry.op_type == "Gemm")
+    bare = fixed(4, weight_quant_param={"bias_correction": False})
+    assert not any(entry.has_single_step for entry in bare.plan.entries)
+
+
+def test_a_dry_run_of_a_given_width_shows_the_steps_of_the_run() -> None:
+    common: dict[str, object] = {"quant_type": "WEIGHT_QUANT", "bit_num": 4}
+    plan = preview(demo.load("digits_cnn").model_path, {"common_quant_param": common, "ptq_lab": {"encode": "entropy"}})
+    assert [entry.has_single_step for entry in plan.entries] == [
+        entry.has_single_step for entry in fixed(4).plan.entries
+    ]
+
+
+def test_the_report_of_a_container_has_a_bound_below_the_entropy_of_every_layer() -> None:
+    report = fixed(4).report
+    for row in report.layers:
+        if row.quantized:
+            assert row.bound is not None
+            assert row.entropy is not None
+            assert 0.0 < row.bound <= row.entropy
+            assert row.bound < row.entropy or np.prod(row.shape) < 3000  # of few values nobody knows the density
+    assert "Shannon bound" in render_text(report)

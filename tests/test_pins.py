@@ -71,6 +71,17 @@ def test_a_name_that_matches_nothing_is_a_warning_with_near_names() -> None:
     assert problems[1][1].endswith("the nearest operator is MatMul")
 
 
+def test_many_names_that_match_nothing_are_one_warning_that_comes_first() -> None:
+    pins = [(f"/h{index}/MatMull", 4) for index in range(2000)]
+    bits, problems = said(("b", 4), ("/h1/MatMul", 3), *pins)
+    assert bits == {"b": 3}
+    assert [level for level, _ in problems] == ["warning", "note"]
+    assert problems[0][1].startswith("[ptq_lab.layer_bits] 2,000 of 2,002 names match no node and no weight: ")
+    assert problems[0][1].count("the nearest name") == 3
+    assert "/h1/MatMull (the nearest names are /h1/MatMul" in problems[0][1]
+    assert "; and 1,997 more; the names of another model" in problems[0][1]
+
+
 def test_a_name_that_means_only_weights_that_stay_float_says_why() -> None:
     plan = plan_for(rules=Rules(min_channels=0, skip=("/h1/MatMul",)))
     bits, problems = said(("b", 4), ("/h?/*", 5), plan=plan)

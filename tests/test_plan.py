@@ -244,3 +244,9 @@ def test_a_plan_cannot_be_changed_in_place() -> None:
         plan.entries = ()  # type: ignore[misc]
     with pytest.raises(AttributeError):
         plan.entries[0].bits = 3  # type: ignore[misc]
+
+
+def test_a_name_that_is_no_text_is_refused_by_name() -> None:
+    plan = make_plan(find_targets(load_model(conv_relu().proto), Rules(min_channels=0)), bits=8)
+    with pytest.raises(PlanError, match=r"^5 is no name of a tensor or node"):
+        plan.with_bits({5: 4})  # type: ignore[dict-item]

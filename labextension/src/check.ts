@@ -237,10 +237,12 @@ class Reading {
     if (own(this.declared.foreign, name) !== undefined) {
       return { ...found, level: 'note', message: 'belongs to another tool and is not used here' };
     }
-    const near = closest(name, [...this.names, ...Object.keys(this.declared.foreign)]);
+    // A header with more behind it has a hint of its own, and one that is not closed cannot be replaced by its name.
+    const near = name.includes(']') ? '' : closest(name, [...this.names, ...Object.keys(this.declared.foreign)]);
+    const suggestion = header.closed ? near : '';
     const ours = name.startsWith(`${this.declared.prefix}.`);
     const message = ours ? 'unknown section' : 'unknown section, not used';
-    return { ...found, level: ours ? 'error' : 'warning', message, hint: meant(near), suggestion: near };
+    return { ...found, level: ours ? 'error' : 'warning', message, hint: meant(near), suggestion };
   }
 
   private atKey(entry: Entry, message: string, more: Partial<Problem> = {}): void {

@@ -9,7 +9,7 @@ import { declarations, features } from './features';
 import { hover } from './hover';
 import { language } from './language';
 import { lint } from './lint';
-import { type Place, placeOf, type Target, targetOf } from './target';
+import { MIME, type Place, placeOf, type Target, targetOf } from './target';
 
 const OFF: Extension = [];
 
@@ -49,14 +49,28 @@ class Follower {
       const target = targetOf(transaction.newDoc, this.place);
       if (same(target, this.target)) return null;
       this.target = target;
+      this.nameType();
       return { effects: compartment.reconfigure(extensions(target)) };
     });
     this.target = findFirst(this.model, this.place);
+    this.nameType();
     // A language that Lab loads late would win over ours without the highest precedence.
     return [Prec.highest(compartment.of(extensions(this.target))), follow, subscribed];
   }
 
   private view: EditorView | null = null;
+  private typeBefore = '';
+
+  /** Give a file that is a configuration our type, and back its own when it is none any more; not while it changes. */
+  private nameType(): void {
+    void Promise.resolve().then(() => {
+      const { model } = this;
+      const isOurs = this.target?.kind === 'file' && features.current.language;
+      if (isOurs === (model.mimeType === MIME)) return;
+      if (isOurs) this.typeBefore = model.mimeType;
+      model.mimeType = isOurs ? MIME : this.typeBefore;
+    });
+  }
 
   private get place(): Place {
     return placeOf(this.model);
@@ -67,6 +81,7 @@ class Follower {
     const { view } = this;
     if (!view) return;
     this.target = targetOf(view.state.doc, this.place);
+    this.nameType();
     const effects = this.compartment.reconfigure(extensions(this.target));
     if (this.target || this.compartment.get(view.state) !== OFF) view.dispatch({ effects });
   }

@@ -2,7 +2,7 @@
 
 import type { JupyterFrontEnd, JupyterFrontEndPlugin } from '@jupyterlab/application';
 import { ICommandPalette } from '@jupyterlab/apputils';
-import { IEditorExtensionRegistry } from '@jupyterlab/codemirror';
+import { IEditorExtensionRegistry, IEditorLanguageRegistry } from '@jupyterlab/codemirror';
 import { ICompletionProviderManager } from '@jupyterlab/completer';
 import { IDefaultFileBrowser } from '@jupyterlab/filebrowser';
 import { ILauncher } from '@jupyterlab/launcher';
@@ -13,21 +13,24 @@ import { COMMANDS, registerCommands } from './commands';
 import { ConfigCompletions } from './complete';
 import { registerEditor } from './editor';
 import { features } from './features';
+import { registerLanguage } from './language';
 import { registerOnnx } from './onnxview';
 
 const settings: JupyterFrontEndPlugin<void> = {
   id: 'ptq-lab:plugin',
   description: 'Editor services for quantization configurations.',
   autoStart: true,
-  requires: [IEditorExtensionRegistry],
+  requires: [IEditorExtensionRegistry, IEditorLanguageRegistry],
   optional: [ICompletionProviderManager, ISettingRegistry],
   activate: (
     _: JupyterFrontEnd,
     editors: IEditorExtensionRegistry,
+    languages: IEditorLanguageRegistry,
     completions: ICompletionProviderManager | null,
     registry: ISettingRegistry | null
   ) => {
     registerEditor(editors);
+    registerLanguage(languages);
     completions?.registerProvider(new ConfigCompletions());
     registry?.load('ptq-lab:plugin').then(
       chosen => features.follow(chosen),

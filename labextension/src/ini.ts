@@ -8,6 +8,8 @@ export interface Header {
   line: number;
   column: number;
   endColumn: number;
+  /** Whether the line ends in `]`. */
+  closed: boolean;
 }
 
 export interface Entry {
@@ -91,11 +93,10 @@ class Reader implements Ini {
     const blank = within.length - stripStart(within, `"${BLANKS}`).length;
     const column = shown ? start + first + blank + 1 : start + 1;
     const endColumn = column + (shown.length || body.length);
-    this.headers.push({ name: this.section, line: number, column, endColumn });
-    if (!inside.endsWith(']')) {
-      const quote = 'put the name in double quotes if this is one and not a section';
-      const usual = `write [${inside}]; the original takes this for a section it does not know`;
-      const hint = named && inside.includes('=') ? quote : usual;
+    const closed = inside.endsWith(']');
+    this.headers.push({ name: this.section, line: number, column, endColumn, closed });
+    if (!closed) {
+      const hint = hintForOpen(inside, named);
       this.report(number, start, line, 'the section header does not end in ]', { level: 'warning', hint });
     } else if (within.replace(/"/g, '') !== this.section) {
       const message = 'blanks inside the brackets hide this section from the original';
@@ -165,6 +166,19 @@ class Reader implements Ini {
     const message = names ? 'has a comment instead of a value' : 'has no value';
     this.report(number, start, line, message, { hint, key, level: names ? 'warning' : 'error' });
   }
+}
+
+/** What to write instead of a header that does not end in `]`. */
+function hintForOpen(inside: string, mayBeName: boolean): string {
+  if (mayBeName && inside.includes('=')) return 'put the name in double quotes if this is one and not a section';
+  const close = inside.indexOf(']');
+  let right = close < 0 ? `[${inside}]` : inside.slice(0, close);
+  if (close >= 0) {
+    const behind = stripBlanks(inside.slice(close + 1).replace(/"/g, ''));
+    const move = behind.includes('=') ? 'below it' : 'above it, behind a #';
+    right = `[${right}] alone on its line, and ${cut(repr(behind))} ${move}`;
+  }
+  return `write ${right}; the original takes this for a section it does not know`;
 }
 
 /** Whether a value is kept as written, `#` included: paths, and everything other tools own. */

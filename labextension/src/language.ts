@@ -1,10 +1,13 @@
 /** Highlighting, comment signs and folding of a configuration. */
 
-import { foldService, type StreamParser, StreamLanguage } from '@codemirror/language';
+import { foldService, LanguageSupport, type StreamParser, StreamLanguage } from '@codemirror/language';
 import type { EditorState, Extension } from '@codemirror/state';
+import type { IEditorLanguageRegistry } from '@jupyterlab/codemirror';
 
 import { commentStart } from './ini';
-import type { Target } from './target';
+import { MIME, type Target } from './target';
+
+const NAME = 'PTQ config'; // the status bar shows the name, menus the other one
 
 interface State {
   before: number;
@@ -76,6 +79,12 @@ function foldSection(state: EditorState, start: number, end: number): { from: nu
     if (line.text.trim()) last = line.to;
   }
   return last > end ? { from: end, to: last } : null;
+}
+
+/** Tell Lab the name of the language, for its status bar and its menus. */
+export function registerLanguage(languages: IEditorLanguageRegistry): void {
+  const support = new LanguageSupport(StreamLanguage.define(parser(0)));
+  languages.addLanguage({ name: NAME, displayName: NAME, mime: MIME, support });
 }
 
 /** The language of a document whose first lines are a magic, and what comes with it. */

@@ -5,7 +5,8 @@ import type { Extension, Text } from '@codemirror/state';
 import { type EditorView, keymap } from '@codemirror/view';
 
 import { check } from './check';
-import type { Declarations, Problem } from './declarations';
+import { address, type Declarations, own, type Problem } from './declarations';
+import { parseIni } from './ini';
 import { hasSection, type Target } from './target';
 
 const DELAY = 40; // milliseconds from the last key press to the check
@@ -24,7 +25,10 @@ export function diagnose(declared: Declarations, doc: Text, target: Target): Dia
   const text = first > doc.lines ? '' : doc.sliceString(doc.line(first).from);
   if (target.kind === 'writefile' && !hasSection(text)) return []; // some other program's file
   const mark = text.startsWith('\ufeff') ? 1 : 0;
-  return check(declared, text).map(problem => {
+  const problems = check(declared, text);
+  const written = problems.some(problem => problem.suggestion) ? parseIni(declared, text).entries : [];
+  const keys = new Set(written.map(entry => address(entry.section, entry.key)));
+  return problems.map(problem => {
     const number = Math.min(problem.line ? first + problem.line - 1 : Math.max(target.before, 1), doc.lines);
     const line = doc.line(number);
     const shift = problem.line === 1 ? mark : 0;
@@ -37,10 +41,29 @@ export function diagnose(declared: Declarations, doc: Text, target: Target): Dia
       severity: SEVERITY[problem.level],
       source: 'ptq-lab',
       message: sentence(problem),
-      actions: problem.suggestion ? [replacement(problem.suggestion)] : []
+      actions: fixes(declared, problem, keys)
     };
   });
 }
+
+/** What repairs a problem: what is meant, but no second line for a key that its section has already. */
+function fixes(declared: Declarations, problem: Problem, keys: Set<string>): Action[] {
+  const { section, key, suggestion } = problem;
+  if (!suggestion) return [];
+  const renames = key !== '' && own(own(declared.sections, section)?.options ?? {}, key) === undefined;
+  return renames && keys.has(address(section, suggestion)) ? [REMOVAL] : [replacement(suggestion)];
+}
+
+const REMOVAL: Action = {
+  name: 'Remove this line',
+  apply: (view, from) => {
+    const { doc } = view.state;
+    const line = doc.lineAt(from);
+    // The last line has no break behind it, so the one before it goes.
+    const start = line.to === doc.length && line.number > 1 ? line.from - 1 : line.from;
+    view.dispatch({ changes: { from: start, to: Math.min(line.to + 1, doc.length) }, userEvent: 'delete.fix' });
+  }
+};
 
 function replacement(suggestion: string): Action {
   return {

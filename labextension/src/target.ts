@@ -6,7 +6,9 @@ const HEAD = 200; // lines of a file in which a section of ours must show up
 const LEADING = 20; // empty lines before a magic
 const MAGIC = /^%%quantize(?:\s|$)/;
 const WRITEFILE = /^%%(?:writefile|file)\s(?:.*\s)?["']?[^\s"']+\.cfg["']?\s*$/;
-const FILE_TYPES = ['text/x-ttcn-cfg', 'text/x-ini', 'text/x-properties', 'text/plain', 'text/x-toml', ''];
+/** The type of a file that holds a configuration; Lab itself takes `.cfg` for the language TTCN_CFG. */
+export const MIME = 'text/x-ptq-config';
+const FILE_TYPES = [MIME, 'text/x-ttcn-cfg', 'text/x-ini', 'text/x-properties', 'text/plain', 'text/x-toml', ''];
 const HEADER =
   /^\s*\[(?:ptq_lab(?:\.[\w.]+)?|(?:common|weight|mixed_bit_weight|full|dynamic|transform)_quant_param|data_preprocess_param)\]/;
 

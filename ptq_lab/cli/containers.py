@@ -16,7 +16,7 @@ from ptq_lab.container import unpack as unpack_file
 @click.argument("model", type=click.Path(path_type=Path))
 @click.argument("container", type=click.Path(path_type=Path))
 def pack(model: Path, container: Path) -> None:
-    """Write a MODEL that ptq_lab quantized into a CONTAINER (.ptqz), entropy-coded."""
+    """Write a quantized MODEL into a CONTAINER (.ptqz), entropy-coded."""
     with shown_progress() as progress:
         written = pack_file(model, container, progress=progress)
     with Container(written) as opened:

@@ -95,7 +95,7 @@ def _option(declared: Option, default: Any) -> Json:
         "noEffect": declared.no_effect,
         "defaultText": default_text(declared, default),
         "example": declared.example,
-        "soFar": f"so far: {works[0]}..{works[-1]}" if isinstance(works, range) else "",
+        "soFar": declared.instead or (f"so far: {works[0]}..{works[-1]}" if isinstance(works, range) else ""),
         "implementedFor": list(declared.implemented_for),
     }
     told = {name: value for name, value in told.items() if value}  # what is empty goes without saying

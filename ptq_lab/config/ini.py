@@ -26,13 +26,14 @@ class IniSection:
     """One section header; a section may have several.
 
     ``column`` and ``end_column`` enclose the name without its brackets. Positions count from 1, in
-    characters, and ``end_column`` is one past the last.
+    characters, and ``end_column`` is one past the last. ``closed`` says whether the line ends in ``]``.
     """
 
     name: str
     line: int
     column: int
     end_column: int
+    closed: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,11 +168,10 @@ class _Reader:
         blank = len(inside[:-1]) - len(inside[:-1].lstrip(f'"{_BLANKS}'))
         column = start + first + blank + 1 if shown else start + 1
         place = {"line": number, "column": column, "end_column": column + (len(shown) or len(body))}
-        self.sections.append(IniSection(name=self.section, **place))
-        if not inside.endswith("]"):
-            hint = f"write [{inside}]; the original takes this for a section it does not know"
-            if before == NAMED and "=" in inside:
-                hint = "put the name in double quotes if this is one and not a section"
+        closed = inside.endswith("]")
+        self.sections.append(IniSection(name=self.section, closed=closed, **place))
+        if not closed:
+            hint = _hint_for_open(inside, may_be_name=before == NAMED)
             self.report(number, start, line, "the section header does not end in ]", level="warning", hint=hint)
         elif inside[:-1].replace('"', "") != self.section:
             message = "blanks inside the brackets hide this section from the original"
@@ -241,6 +241,19 @@ class _Reader:
 
     def _warn_trailing(self, number: int, start: int, line: str, key: str) -> None:
         self.report(number, start, line, "the '=' at the end is dropped", level="warning", key=key)
+
+
+def _hint_for_open(inside: str, *, may_be_name: bool) -> str:
+    """Return what to write instead of a header that does not end in ``]``."""
+    if may_be_name and "=" in inside:
+        return "put the name in double quotes if this is one and not a section"
+    name, closing, behind = inside.partition("]")
+    right = f"[{name}]"
+    if closing:
+        behind = behind.replace('"', "").strip(_BLANKS)
+        move = "below it" if "=" in behind else "above it, behind a #"
+        right = f"[{name}] alone on its line, and {_cut(behind)} {move}"
+    return f"write {right}; the original takes this for a section it does not know"
 
 
 def _cut(text: str) -> str:

@@ -17,9 +17,12 @@ from ptq_lab.config.option import OURS, Needs, Option
 Pins = tuple[tuple[str, int], ...]  # (name or pattern, bits), in the order of the text
 
 SECTION = "ptq_lab.layer_bits"
-ABOUT = "How many bits the weights of single layers get, whatever bit_num says; later lines win over earlier ones."
+ABOUT = (
+    "How many bits the weights of single layers get, whatever bit_num or [ptq_lab] weight_bits says; later lines win "
+    "over earlier ones. Full quantization takes 2 to 8."
+)
 KEYS = "a node or weight name, glob, re:expression or type:Operator"
-USED_WITH: Needs = MappingProxyType({"quant_type": ("WEIGHT_QUANT",)})
+USED_WITH: Needs = MappingProxyType({"quant_type": ("WEIGHT_QUANT", "FULL_QUANT")})
 WIDTH = Option(
     kind=Whole(low=1, high=16),
     what="Bits of the weights of the nodes that the name or pattern means.",

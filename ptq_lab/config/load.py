@@ -16,7 +16,7 @@ from ptq_lab.config.layer_bits import WIDTH, checked_name, read_name
 from ptq_lab.config.option import Option
 from ptq_lab.config.options import ATTRIBUTES, GROUPS, SECTIONS, Place, QuantConfig
 from ptq_lab.config.rules import findings
-from ptq_lab.config.source import Draft, Source, Written, gather
+from ptq_lab.config.source import Draft, Header, Source, Written, gather
 from ptq_lab.config.suggest import closest
 from ptq_lab.errors import ConfigError, Problem
 
@@ -205,7 +205,7 @@ class _Reading:
                 here = {"line": header.line, "column": header.column, "end_column": header.end_column}
                 self.places.append(Place(section=header.name, key="", **here))
                 if header.name not in SECTIONS:
-                    self.problems.append(_about_section(header.name, here))
+                    self.problems.append(_about_section(header, here))
             seen.add(header.name)
             if header.name not in SECTIONS and not header.name.startswith(f"{OUR_PREFIX}."):
                 inside = [item for item in draft.written if _belongs(item, header.name, header.line, until)]
@@ -312,13 +312,16 @@ def _belongs(item: Written, section: str, line: int, until: int) -> bool:
     return not line or (item.line > line and (not until or item.line < until))
 
 
-def _about_section(name: str, here: dict[str, int]) -> Problem:
+def _about_section(header: Header, here: dict[str, int]) -> Problem:
+    name = header.name
     if name in FOREIGN:
         message = "belongs to another tool and is not used here"
         return Problem(level="note", section=name, message=message, **here)  # type: ignore[arg-type]
-    near = closest(name, (*SECTIONS, *FOREIGN))
+    # A header with more behind it has a hint of its own, and one that is not closed cannot be replaced by its name.
+    near = closest(name, (*SECTIONS, *FOREIGN)) if "]" not in name else ""
+    suggestion = near if header.closed else ""
     hint = f"did you mean {near}?" if near else ""
     ours = name.startswith(f"{OUR_PREFIX}.")
     message = "unknown section" if ours else "unknown section, not used"
     level = "error" if ours else "warning"
-    return Problem(level=level, section=name, message=message, hint=hint, suggestion=near, **here)  # type: ignore[arg-type]
+    return Problem(level=level, section=name, message=message, hint=hint, suggestion=suggestion, **here)  # type: ignore[arg-type]

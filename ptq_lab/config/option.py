@@ -47,6 +47,8 @@ class Option:
         What to write, for options without a default.
     implemented_for : tuple of str
         Values of ``quant_type`` for which every value works, whatever `implemented` says.
+    instead : str
+        What to do where a value does not work so far; empty: name the values that do.
     """
 
     kind: Kind
@@ -57,6 +59,7 @@ class Option:
     ignored: str = ""
     implemented: bool | Container[object] = True
     implemented_for: tuple[str, ...] = ()
+    instead: str = ""
     no_effect: str = ""
     example: str = ""
 

@@ -13,6 +13,7 @@ from ptq_lab.config.ascend import input_shapes, mismatch
 from ptq_lab.config.finding import Finding, Key, Rule, located
 from ptq_lab.config.options import GROUPS, QuantConfig, needs_met
 from ptq_lab.config.row import TYPE, Condition, Row, given, is_, is_not, set_, unset
+from ptq_lab.config.rules_blocks import BLOCK_RULES
 from ptq_lab.config.rules_samples import SAMPLE_RULES
 from ptq_lab.errors import Level, Problem
 
@@ -144,6 +145,7 @@ def _other_tools(config: QuantConfig) -> Iterator[Finding]:
         yield Finding(level="warning", section="registry", message=message)
 
 
+_WEIGHT_BITS = ("ptq_lab", "weight_bits")
 _ENCODE = (_COMMON, "enable_encode")
 _TUNE = (_MIXED, "auto_tune")
 _DEVICE = (_FULL, "target_device")
@@ -171,6 +173,14 @@ RULES: tuple[Row | Rule, ...] = (
         key="bit_num",
         message="{quant_type} needs 8 bits, not {bit_num}",
         when=(is_(TYPE, "FULL_QUANT", "DYNAMIC_QUANT"), is_not(_BITS, 8)),
+    ),
+    Row(
+        level="error",
+        section="ptq_lab",
+        key="weight_bits",
+        message="{target_device} takes weights of 8 bits, not {weight_bits}",
+        hint="leave weight_bits out, or quantize for the CPU",
+        when=(is_(TYPE, "FULL_QUANT"), is_(_DEVICE, "KIRIN", "NVGPU", "DSP", "ASCEND"), is_not(_WEIGHT_BITS, 8)),
     ),
     Row(
         level="error",
@@ -245,6 +255,7 @@ RULES: tuple[Row | Rule, ...] = (
         message="{output_type!r} is not one of " + ", ".join(_OUTPUT_TYPES),
         when=(set_(_OUTPUT), is_not(_OUTPUT, *_OUTPUT_TYPES)),
     ),
+    *BLOCK_RULES,
     *SAMPLE_RULES,
     Rule(reads=(TYPE,), check=_other_tools),
 )

@@ -40,12 +40,13 @@ class Written:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Header:
-    """One section as it came, with the position of its name."""
+    """One section as it came, with the position of its name; ``closed`` unless a line of text lacks its last ``]``."""
 
     name: str
     line: int = 0
     column: int = 0
     end_column: int = 0
+    closed: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,7 +118,7 @@ def _from_text(text: str, source: str) -> Draft:
 
 def _from_document(document: IniDocument) -> Draft:
     headers = tuple(
-        Header(name=item.name, line=item.line, column=item.column, end_column=item.end_column)
+        Header(name=item.name, line=item.line, column=item.column, end_column=item.end_column, closed=item.closed)
         for item in document.sections
     )
     written = tuple(

@@ -27,10 +27,10 @@ def unsupported(config: QuantConfig) -> tuple[Problem, ...]:
     Examples
     --------
     >>> from ptq_lab.config import load_config
-    >>> text = "[common_quant_param]\nquant_type=WEIGHT_QUANT\n[weight_quant_param]\ndequant_strategy=ON_THE_FLY\n"
+    >>> text = "[common_quant_param]\nquant_type=WEIGHT_QUANT\n[transform_quant_param]\nexport_precision_mode=FLOAT32\n"
     >>> for problem in unsupported(load_config(text)):
     ...     print(problem.message)
-    ON_THE_FLY is not implemented yet
+    FLOAT32 is not implemented yet
     """
     if config.common.quant_type is None:
         return ()
@@ -44,7 +44,7 @@ def unsupported(config: QuantConfig) -> tuple[Problem, ...]:
             if everywhere or declared.works(value, group.default(key)):
                 continue
             message = f"{declared.kind.write(value)} is not implemented yet"
-            hint = _available(declared, group.default(key))
+            hint = declared.instead or _available(declared, group.default(key))
             finding = Finding(level="error", section=section, key=key, message=message, hint=hint)
             found.append(located(config, finding))
     return tuple(sorted(found, key=lambda problem: (problem.line or float("inf"), problem.column)))

@@ -56,13 +56,13 @@ def unpack(path: str | os.PathLike[str], output: str | os.PathLike[str]) -> Path
 
 
 def pack(path: str | os.PathLike[str], output: str | os.PathLike[str], *, progress: Progress = silent) -> Path:
-    """Write the container of a model that ptq_lab quantized.
+    """Write the container of a quantized model.
 
     Parameters
     ----------
     path : path
-        A plain ONNX file. Weights that it decodes to float are stored by their codes; those of integer arithmetic, and
-        all other tensors, are compressed without loss.
+        A plain ONNX file. Weights that ptq_lab made it decode to float are stored by their codes; all other tensors,
+        such as those of integer arithmetic and whatever other tools have quantized, are compressed without loss.
     output : path
         ``.ptqz`` is added if it has no suffix. The file appears whole or not at all.
     progress : Progress
@@ -76,7 +76,7 @@ def pack(path: str | os.PathLike[str], output: str | os.PathLike[str], *, progre
     Raises
     ------
     ModelError
-        If the file is missing, is no ONNX model, or was not quantized by ptq_lab.
+        If the file is missing, is no ONNX model, or is not quantized.
     OutputError
         If the container cannot be written.
     """
@@ -95,7 +95,7 @@ def pack_model(model: Model, path: Path, *, progress: Progress = silent) -> dict
     Parameters
     ----------
     model : Model
-        Quantized by ptq_lab.
+        Quantized.
     path : Path
         Callers who may not leave half a file give a draft.
     progress : Progress

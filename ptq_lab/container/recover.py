@@ -21,7 +21,7 @@ from ptq_lab.errors import ModelError
 from ptq_lab.graph import Model
 from ptq_lab.graph.decode import CODES, OFFSET, SCALE, GraphWriter, StoredWeight
 from ptq_lab.graph.lookups import LOOKUPS
-from ptq_lab.graph.model import constant, shape_of
+from ptq_lab.graph.model import constant, constants, shape_of
 from ptq_lab.graph.rewrite import take_place
 from ptq_lab.numerics import QuantizedWeight, decoded_by, dequantize_weight, split_width, unpack_lanes
 from ptq_lab.plan import QuantPlan, TensorPlan
@@ -30,6 +30,14 @@ _log = logging.getLogger(__name__)
 
 _PLAN = "ptq_lab.plan"
 _HALVES = (ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
+_CODES = (
+    ir.DataType.INT4,
+    ir.DataType.UINT4,
+    ir.DataType.INT8,
+    ir.DataType.UINT8,
+    ir.DataType.INT16,
+    ir.DataType.UINT16,
+)
 _LONGEST = 64  # nodes behind a look-up that are searched for the end of the decoding
 _FRESH = re.compile(r"q\d+")  # what nodes are called that the original does not have
 _CLASHES = 4  # underscores that a name may have got because it was taken
@@ -57,19 +65,20 @@ def recover_plan(model: Model) -> tuple[Model, QuantPlan]:
     Parameters
     ----------
     model : Model
-        Quantized by ptq_lab, which left the widths in its metadata; not changed.
+        Quantized; ptq_lab leaves the widths in its metadata. Not changed.
 
     Returns
     -------
     model : Model
         Its weights are decoded when somebody asks for one.
     plan : QuantPlan
-        With the codes of every weight that is decoded to float; integer arithmetic keeps its own.
+        With the codes of every weight that is decoded to float by nodes of ours; integer arithmetic keeps its own, as
+        does what other tools have quantized.
 
     Raises
     ------
     ModelError
-        If ptq_lab did not quantize the model.
+        If the model is not quantized.
     """
     recovered = model.clone()
     graph = recovered.graph
@@ -87,11 +96,21 @@ def recover_plan(model: Model) -> tuple[Model, QuantPlan]:
 def _widths(model: Model) -> dict[str, int]:
     text = model.ir_model.metadata_props.get(_PLAN)
     if text is None:
-        raise ModelError(f"{model.label}: was not quantized by ptq_lab (it has no {_PLAN} in its metadata)")
+        if not _holds_codes(model):
+            what = "is a float model, and a container is for quantized ones: it would hardly be smaller"
+            raise ModelError(f"{model.label}: {what}; quantize it with [ptq_lab] encode=entropy, which writes one")
+        _log.info("%s: was quantized by another tool; its codes stay as they are", model.label)
+        return {}
     try:
         return {str(name): int(numbers[0]) for name, numbers in json.loads(text).items()}
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise ModelError(f"{model.label}: {_PLAN} in its metadata is not what ptq_lab writes ({error})") from error
+
+
+def _holds_codes(model: Model) -> bool:
+    """Tell whether a model has tensors of small integers: those of weights, and not one number for all of them."""
+    tensors = (value.const_value for value in constants(model.graph).values())
+    return any(each is not None and each.dtype in _CODES and each.size > 1 for each in tensors)
 
 
 def _find(graph: ir.Graph, name: str, bits: int) -> _Found | None:

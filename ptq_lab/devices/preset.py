@@ -107,6 +107,7 @@ class Preset:
             symmetric=self.symmetric,
             channel_operators=self.channel_operators,
             symmetric_tensors=self.symmetric_tensors,
+            narrow=self.form.shield,
         )
 
     def decide(self, option: str, *, wanted: bool) -> tuple[bool, str]:

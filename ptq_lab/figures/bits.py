@@ -8,7 +8,7 @@ from math import prod
 import plotly.graph_objects as go
 
 from ptq_lab.figures import style
-from ptq_lab.figures.layers import BAR_WIDTH, describe_layer, layer_axis
+from ptq_lab.figures.layers import BAR_WIDTH, describe_layer, layer_axis, still_labels
 from ptq_lab.figures.tables import render
 from ptq_lab.report.names import telling_names
 from ptq_lab.report.tables import LayerRow, Report
@@ -93,7 +93,9 @@ def bits_html(report: Report) -> str:
         }
         for index, row in enumerate(rows)
     ]
-    return render("bits", bars=bars, ink=style.INK, heading=heading(report), size=format_bytes(top_size))
+    labels = still_labels([row.node for row in rows], [(index + 0.5) * step for index in range(len(rows))])
+    size = format_bytes(top_size)
+    return render("bits", bars=bars, labels=labels, ink=style.INK, heading=heading(report), size=size)
 
 
 def bits_text(report: Report) -> str:

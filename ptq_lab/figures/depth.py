@@ -10,7 +10,7 @@ from math import ceil, floor, log10
 import plotly.graph_objects as go
 
 from ptq_lab.figures import style
-from ptq_lab.figures.layers import NAMED_LAYERS, TICK_WIDTH
+from ptq_lab.figures.layers import NAMED_LAYERS, TICK_WIDTH, still_labels
 from ptq_lab.figures.tables import render
 from ptq_lab.report.findings import Explanation, format_loss
 from ptq_lab.report.names import telling_names
@@ -91,6 +91,7 @@ def depth_html(found: Explanation) -> str:
     return render(
         "depth",
         heading="1 - cosine of each layer's output, on a logarithmic scale",
+        labels=still_labels([row.node for row in found.errors], [_LEFT + i * step for i in range(len(found.errors))]),
         ink=style.INK,
         scale=[(_TOP + (top - power) * unit, power) for power in range(bottom, top + 1)],
         lines=[(line.name, line.colour, line.dash, "M" + "L".join(points)) for line, points in drawn if points],

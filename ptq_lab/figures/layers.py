@@ -21,6 +21,7 @@ from ptq_lab.report.text import (
 
 NAMED_LAYERS = 24
 TICK_WIDTH = 18
+STILL_NAMED = 48  # layers whose names fit below a still picture
 TEXT_BAR = 40  # characters of the longest one
 BAR_WIDTH = 0.75  # of the distance between two layers; plotly would guess it from each trace's own gaps
 
@@ -95,6 +96,19 @@ def layers_text(report: Report) -> str:
         fate = format_percent(row.relative_error) if row.quantized else "left in float"
         rows.append((name, "-" if row.bits is None else str(row.bits), fate, bar))
     return text_table(("layer", "bits", "relative error", ""), rows, right=("bits", "relative error"))
+
+
+def still_labels(names: Sequence[str], middles: Sequence[float]) -> list[tuple[float, str]]:
+    """Return the names below a still picture with their places; none where there are too many.
+
+    Examples
+    --------
+    >>> still_labels(["/net/stem/Conv", "/net/head/Conv"], [200.04, 600.0])
+    [(200.0, '/net/stem/Conv'), (600.0, '/net/head/Conv')]
+    """
+    if len(names) > STILL_NAMED:
+        return []
+    return [(round(x, 1), name) for x, name in zip(middles, telling_names(names, TICK_WIDTH), strict=True)]
 
 
 def describe_layer(row: LayerRow) -> str:

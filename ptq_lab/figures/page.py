@@ -13,13 +13,14 @@ import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
 from ptq_lab import __version__
-from ptq_lab.figures import activations, bits, channels, confusion, depth, errors, tables, weights
+from ptq_lab.figures import activations, bits, channels, coding, confusion, depth, errors, steps, tables, weights
 from ptq_lab.figures.causes import view_causes
 from ptq_lab.figures.harms import view_harm
 from ptq_lab.figures.layers import draw_layers
 from ptq_lab.figures.panels import Panel, StillPanel, still_panels
 from ptq_lab.figures.ranges import draw_ranges
 from ptq_lab.figures.sizes import draw_sizes, size_parts
+from ptq_lab.report.coding_text import CODING_CAPTION, CODING_HEADERS, coded_rows, coding_cells, total_cells
 from ptq_lab.report.depth_text import PAIR_HEADERS
 from ptq_lab.report.files import replacing
 from ptq_lab.report.harm import layer_errors_of, worst_activations, worst_weights
@@ -27,6 +28,8 @@ from ptq_lab.report.tables import Report
 
 FIRST = 6
 """Small pictures of one kind that are seen at once; the others are folded."""
+
+_WHOLE_NAME = 400  # characters: a table of the page wraps names and cuts none
 
 Pictures = tuple[str, Sequence[tuple[str, str]], Sequence[StillPanel], Sequence[StillPanel]]
 
@@ -83,9 +86,11 @@ def write_page(report: Report, path: str | Path) -> Path:
         causes=view_causes(report.explanation) if report.explanation is not None else None,
         predictions=report.predictions,
         harm=view_harm(report),
+        steps=steps.view_steps(report),
         parts=size_parts(report),
         pair_headers=PAIR_HEADERS,
         pairs=report.pairs,
+        coding=_coding(report),
         figures=_figures(report),
         distributions=_distributions(report),
         channels=_channels(report),
@@ -108,6 +113,7 @@ def sections(report: Report) -> dict[str, str]:
         "diagnosis": ("Diagnosis", True),
         "predictions": ("Predictions", report.predictions),
         "layers": ("Layers", report.layers),
+        "steps": ("Steps", report.steps),
         "depth": ("Error along depth", layer_errors_of(report)),
         "distributions": ("Distributions", report.weights or any(row.histogram for row in report.activations)),
         "ranges": ("Ranges", report.activations or report.products or report.weights),
@@ -129,12 +135,16 @@ def _figures(report: Report) -> dict[str, Drawn]:
         wanted.append(("confusion", seen, confusion.draw_confusion, confusion.confusion_html))
     if report.layers:
         wanted.append(("layers", report, draw_layers, tables.layers_html))
+    if report.steps:
+        wanted.append(("steps", report, steps.draw_steps, steps.steps_html))
     if found is not None:
         wanted.append(("depth", found, depth.draw_depth, depth.depth_html))
         wanted.append(("errors", found, errors.draw_errors, errors.errors_html))
     if report.activations:
         wanted.append(("ranges", report, draw_ranges, tables.ranges_html))
     wanted.append(("sizes", report, draw_sizes, lambda _: ""))  # the table above it says the same
+    if coded_rows(report.layers):
+        wanted.append(("coding", report, coding.draw_coding, _coding_picture))
     if len(widths) > 1:
         wanted.append(("bits", report, bits.draw_bits, bits.bits_html))
     return {name: _drawn(number, draw(data), still(data)) for number, (name, data, draw, still) in enumerate(wanted, 1)}
@@ -163,6 +173,19 @@ def _folded(kinds: Sequence[tuple[str, Sequence[tuple[str, str]], Sequence[Panel
         for title, legend, panels in kinds
         if panels
     ]
+
+
+def _coding(report: Report) -> dict[str, Any]:
+    """Return the table of entropy-coded layers, without any nothing."""
+    rows = coded_rows(report.layers)
+    if not rows:
+        return {}
+    cells = [*(coding_cells(row, _WHOLE_NAME) for row in rows), total_cells(rows)]
+    return {"headers": CODING_HEADERS, "cells": cells, "caption": CODING_CAPTION}
+
+
+def _coding_picture(report: Report) -> str:
+    return coding.coding_html(report, numbers=False)  # the page has a table of them
 
 
 def _config(manifest: Mapping[str, Any]) -> str:

@@ -6,6 +6,7 @@ sheet, scoped to one class, so that it reads the same wherever a notebook is ope
 
 from __future__ import annotations
 
+import re
 from base64 import b64encode
 from collections.abc import Iterable, Sequence
 from functools import cache
@@ -16,6 +17,7 @@ import jinja2
 from markupsafe import Markup, escape
 
 from ptq_lab.figures import style
+from ptq_lab.figures.layers import still_labels
 from ptq_lab.figures.outlines import view_outline
 from ptq_lab.figures.ranges import RANGE_WIDTH, SEEN_WIDTH, value_span
 from ptq_lab.figures.sizes import size_parts
@@ -51,7 +53,7 @@ def sizes_html(report: Report) -> str:
 
 
 def layers_html(report: Report) -> str:
-    """Return :func:`ptq_lab.figures.layers.draw_layers` as a still picture (SVG), names in its tool tips."""
+    """Return :func:`ptq_lab.figures.layers.draw_layers` as a still picture (SVG); all of it is in its tool tips."""
     top_size = max((max(row.bytes_before, row.bytes_after) for row in report.layers), default=1) or 1
     top_error = max((row.relative_error or 0.0 for row in report.layers), default=0.0)
     step = 800 / max(1, len(report.layers))
@@ -59,6 +61,7 @@ def layers_html(report: Report) -> str:
     return render(
         "layers",
         bars=bars,
+        labels=still_labels([row.node for row in report.layers], [(i + 0.5) * step for i in range(len(bars))]),
         ink=style.INK,
         label=f"Relative error and bytes of {len(report.layers)} layers of {report.summary.model}",
         top_error=text.format_percent(top_error),
@@ -67,13 +70,14 @@ def layers_html(report: Report) -> str:
 
 
 def ranges_html(report: Report) -> str:
-    """Return :func:`ptq_lab.figures.ranges.draw_ranges` as a still picture (SVG), names in its tool tips."""
+    """Return :func:`ptq_lab.figures.ranges.draw_ranges` as a still picture (SVG); all of it is in its tool tips."""
     low, high = value_span(report.activations)
     step, unit = 800 / max(1, len(report.activations)), 190 / ((high - low) or 1.0)
     bars = [_range_bar(row, (i + 0.5) * step, step, high, unit) for i, row in enumerate(report.activations)]
     return render(
         "ranges",
         bars=bars,
+        labels=still_labels([row.tensor for row in report.activations], [(i + 0.5) * step for i in range(len(bars))]),
         ink=style.INK,
         codes=style.CODES,
         seen=style.FLOAT,
@@ -136,7 +140,19 @@ def facts_html(title: str, description: str, rows: Iterable[tuple[str, str]]) ->
 
 def render(template: str, **values: object) -> str:
     """Fill ``templates/<template>.html.j2``; everything is escaped unless it is marked safe."""
-    return environment().get_template(f"{template}.html.j2").render(**values)
+    return _PICTURE.sub(_apart, environment().get_template(f"{template}.html.j2").render(**values))
+
+
+_PICTURE = re.compile(r"<svg.*?</svg>", re.DOTALL)
+_WORDS = re.compile(r"</(title|text)>(?!;)")
+
+
+def _apart(picture: re.Match[str]) -> str:
+    """Put a semicolon behind all words of a picture, where nobody sees it while it is one.
+
+    A notebook that is not trusted takes all tags of SVG out and leaves their words, which would run together.
+    """
+    return _WORDS.sub(r"</\1>; ", picture[0])
 
 
 @cache

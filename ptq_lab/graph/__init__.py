@@ -15,9 +15,10 @@ from ptq_lab.graph.opset import raise_opset
 from ptq_lab.graph.placement import Placement, place_integers
 from ptq_lab.graph.qdq import insert_qdq
 from ptq_lab.graph.rewrite import apply_plan, required_onnxruntime, required_opset
-from ptq_lab.graph.skip import match_nodes
+from ptq_lab.graph.skip import match_nodes, named_by, nearest_names
 from ptq_lab.graph.targets import Rules, Skip, Target, Targets, find_targets
 from ptq_lab.graph.tensors import TensorSpec
+from ptq_lab.graph.ties import tie_weights
 
 __all__ = [
     "OPERATORS",
@@ -38,6 +39,8 @@ __all__ = [
     "insert_qdq",
     "load_model",
     "match_nodes",
+    "named_by",
+    "nearest_names",
     "observe",
     "place_integers",
     "raise_opset",
@@ -45,4 +48,5 @@ __all__ = [
     "required_opset",
     "save_model",
     "store_half",
+    "tie_weights",
 ]

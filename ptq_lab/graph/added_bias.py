@@ -47,8 +47,11 @@ def _find(matmul: ir.Node) -> tuple[ir.Node, int] | None:
 
 
 def _features(weight: ir.Value) -> int:
-    """Return the output features of a weight: a float constant, or codes behind a DequantizeLinear."""
+    """Return the output features of a weight: a float constant, or codes, packed or not, behind a DequantizeLinear."""
     node = weight.producer()
-    quantized = node is not None and node.op_type == "DequantizeLinear"
-    tensor = constant(node.inputs[0] if quantized and node is not None else weight)
-    return shape_of(tensor)[-1] if tensor is not None else 0
+    stored = node.inputs[0] if node is not None and node.op_type == "DequantizeLinear" else weight
+    tensor = constant(stored)
+    if tensor is not None:
+        return shape_of(tensor)[-1]
+    features = stored.shape[-1] if stored is not None and stored.shape is not None else 0
+    return features if isinstance(features, int) else 0

@@ -49,14 +49,16 @@ def read_chain(
     if reader is not None and (codes or pair is not None):
         return _of_pair(reader, codes, stored, chain, layout, shape)
     name, bits, storage = _packed(codes, shape)
-    scales = max((tensor.size for _, tensor in stored if is_float(tensor)), default=1)
+    scale = max((tensor for _, tensor in stored if is_float(tensor)), key=lambda tensor: tensor.size, default=None)
+    scales = scale.size if scale is not None else 1
+    divided = scale is not None and sum(size > 1 for size in shape_of(scale)) > 1  # beside the channels, their blocks
     offset = any(_adds_offset(node) for node in nodes)
     return Operand(
         tensor=name,
         shape=shape,
         bits=bits,
         storage=f"{storage}, {'asymmetric' if offset else 'symmetric'}",
-        granularity=granularity(scales),
+        granularity=granularity(scales, _block_length(shape, scales) if divided else 0),
         symmetric=not offset,
         bytes=total,
         _chain=chain,
@@ -84,6 +86,8 @@ def _of_pair(
     symmetric = is_middle(zero, dtype) and not (zero is None and dtype.name.startswith("UINT"))
     sizes = shape_of(tensor)
     whole = block and block >= sizes[reader.attributes.get_int("axis", 1) % len(sizes)]
+    if not block and shape is not None and scales > 1 and scales not in shape:  # a row of codes for every block
+        block = _block_length(shape, scales)
     return Operand(
         tensor=name,
         shape=shape,
@@ -95,6 +99,11 @@ def _of_pair(
         _chain=chain,
         _layout=layout,
     )
+
+
+def _block_length(shape: tuple[int, ...] | None, scales: int) -> int:
+    """Return how many weights share a scale; of the last block of a channel it may be fewer."""
+    return -(-int(np.prod(shape)) // scales) if shape is not None else 0
 
 
 def makers_of(value: ir.Value) -> Iterator[ir.Node]:

@@ -18,10 +18,12 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from ptq_lab.graph.block_shapes import Blocks
 from ptq_lab.graph.lookups import rank_of_lookup
 from ptq_lab.graph.mapped import let_go, mapping_of
 from ptq_lab.numerics import QuantizedWeight, pack_lanes, split_width
 from ptq_lab.numerics.affine import along_axis
+from ptq_lab.numerics.blocked import is_half
 from ptq_lab.numerics.packing import pack_nibbles, padded_length
 
 CODES, SCALE, OFFSET = "codes", "scale", "offset"
@@ -41,16 +43,27 @@ class GraphWriter:
         self.before: ir.Node | None = None
 
     def node(
-        self, op_type: str, inputs: Sequence[ir.Value | None], attributes: dict[str, Any] | None = None
+        self,
+        op_type: str,
+        inputs: Sequence[ir.Value | None],
+        attributes: dict[str, Any] | None = None,
+        *,
+        domain: str = "",
     ) -> ir.Value:
         """Add a node of one output and return that output."""
-        return self.nodes(op_type, inputs, attributes, outputs=1)[0]
+        return self.nodes(op_type, inputs, attributes, outputs=1, domain=domain)[0]
 
     def nodes(
-        self, op_type: str, inputs: Sequence[ir.Value | None], attributes: dict[str, Any] | None = None, *, outputs: int
+        self,
+        op_type: str,
+        inputs: Sequence[ir.Value | None],
+        attributes: dict[str, Any] | None = None,
+        *,
+        outputs: int,
+        domain: str = "",
     ) -> tuple[ir.Value, ...]:
         """Add a node of several outputs and return them."""
-        node = ir.node(op_type, inputs, attributes or {}, num_outputs=outputs, name=self._fresh())
+        node = ir.node(op_type, inputs, attributes or {}, domain=domain, num_outputs=outputs, name=self._fresh())
         for index, output in enumerate(node.outputs):
             output.name = node.name if index == 0 else self._fresh()
         if self.before is None:
@@ -87,23 +100,20 @@ class GraphWriter:
         return name
 
 
-class StoredWeight:
-    """The initializers of one quantized weight, and the ways to decode them."""
+class StoredCodes:
+    """The initializers of the codes of one weight, and the ways to unpack them."""
 
-    def __init__(self, writer: GraphWriter, name: str, weight: QuantizedWeight, *, by_row: bool) -> None:
+    def __init__(self, writer: GraphWriter, name: str, weight: QuantizedWeight, *, by_row: bool = False) -> None:
         self._writer = writer
+        self._blocks = Blocks(weight) if weight.block else None
+        weight = weight if self._blocks is None else self._blocks.stored
         self._shape = weight.codes.shape
         self._bits = weight.bits
-        self._per_row = by_row and weight.axis == 0
         self._rows = self._shape[0] if by_row else 1
         self._length = weight.codes.size // self._rows
         self._packed = weight.bits not in (8, 16) and (by_row or weight.bits != 4)
         self._codes = self._store_codes(name, weight)
-        top = 2.0 ** ((8 if weight.bits < 8 else 16) - weight.bits) if self._packed else 1.0
-        self._scale = self._store_numbers(f"{name}.{SCALE}", weight.scale / np.float32(top), weight.axis)
-        offset = weight.offset if weight.offset.any() else None  # symmetric codes have none
-        self._offset = None if offset is None else self._store_numbers(f"{name}.{OFFSET}", offset, weight.axis)
-        let_go(mapping_of(weight.scale))  # reading it brings in the pages around it
+        self._top = 2.0 ** ((8 if weight.bits < 8 else 16) - weight.bits) if self._packed else 1.0
 
     @property
     def codes(self) -> ir.Value:
@@ -111,21 +121,16 @@ class StoredWeight:
         assert not self._packed  # asked for codes that an integer operator takes as they are
         return self._codes[0]
 
-    def decode(self) -> ir.Value:
-        """Return the whole weight as float32."""
-        values = self._unpack(self._codes, [self._rows], self._shape) if self._packed else self._codes[0]
-        return self._scaled(self._cast(values), self._scale, self._offset)
-
-    def decode_rows(self, lookup: ir.Node) -> ir.Value:
-        """Return the rows that a node looks up, as float32."""
-        rank = rank_of_lookup(lookup)
-        found = [self._look_up(part, lookup) for part in self._codes]
-        values = self._unpack(found, [0] * rank, (*[0] * rank, self._length)) if self._packed else found[0]
-        scale, offset = self._scale, self._offset
-        if self._per_row:
-            scale = self._look_up(scale, lookup)
-            offset = None if offset is None else self._look_up(offset, lookup)
-        return self._scaled(self._cast(values), scale, offset)
+    def as_bytes(self) -> ir.Value:
+        """Return the whole of codes of at most 8 bits as int8, each as the number it is."""
+        if self._bits == 8:
+            return self._codes[0]
+        if not self._packed:
+            return self._writer.node("Cast", [self._codes[0]], {"to": ir.DataType.INT8})
+        # A kernel that adds pairs of products in 16 bits overflows with large codes, so they leave the top of the byte.
+        values = self._cast(self._unpack(self._codes, [self._rows], self._shape))
+        small = self._writer.node("Mul", [values, self._writer.constant(np.array(1.0 / self._top, np.float32))])
+        return self._writer.node("Cast", [small], {"to": ir.DataType.INT8})
 
     def _store_codes(self, name: str, weight: QuantizedWeight) -> list[ir.Value]:
         if not self._packed:
@@ -138,15 +143,6 @@ class StoredWeight:
             self._writer.weight(f"{name}.{CODES}{suffix}", tensor)
             for suffix, tensor in zip(suffixes, tensors, strict=True)
         ]
-
-    def _store_numbers(self, name: str, numbers: NDArray[np.float32], axis: int | None) -> ir.Value:
-        return self._writer.weight(name, ir.tensor(along_axis(numbers, len(self._shape), axis)))
-
-    def _look_up(self, table: ir.Value, lookup: ir.Node) -> ir.Value:
-        inputs = [table, *lookup.inputs[1:]]
-        if lookup.op_type == "Slice":  # packed codes have an axis more, so that the rows may not be counted from behind
-            inputs[3:4] = [self._writer.constant(np.array([0], np.int64))]
-        return self._writer.node(lookup.op_type, inputs, dict(lookup.attributes))
 
     def _unpack(self, parts: Sequence[ir.Value], lead: list[int], shape: Sequence[int]) -> ir.Value:
         """Return codes of the given shape, at the top of an int8 (above 8 bits: of a word, as float32)."""
@@ -199,7 +195,59 @@ class StoredWeight:
             return values
         return self._writer.node("Cast", [values], {"to": ir.DataType.FLOAT})
 
+
+class StoredWeight(StoredCodes):
+    """The initializers of one quantized weight, and the ways to decode them."""
+
+    def __init__(self, writer: GraphWriter, name: str, weight: QuantizedWeight, *, by_row: bool) -> None:
+        super().__init__(writer, name, weight, by_row=by_row)
+        weight = weight if self._blocks is None else self._blocks.stored
+        self._per_row = by_row and weight.axis == 0
+        self._gain = 1.0 if self._blocks is None else 1.0 / self._top  # 16-bit floats could not take it in
+        self._half = self._blocks is not None and is_half(weight.scale)
+        self._scale = self._store_scale(f"{name}.{SCALE}", weight)
+        offset = weight.offset if weight.offset.any() else None  # symmetric codes have none
+        self._offset = None if offset is None else self._store_numbers(f"{name}.{OFFSET}", offset, weight.axis)
+        let_go(mapping_of(weight.scale))  # reading it brings in the pages around it
+
+    def decode(self) -> ir.Value:
+        """Return the whole weight as float32."""
+        values = self._unpack(self._codes, [self._rows], self._shape) if self._packed else self._codes[0]
+        decoded = self._scaled(self._cast(values), self._scale, self._offset)
+        return decoded if self._blocks is None else self._blocks.join(self._writer, decoded)
+
+    def decode_rows(self, lookup: ir.Node) -> ir.Value:
+        """Return the rows that a node looks up, as float32."""
+        rank = rank_of_lookup(lookup)
+        found = [self._look_up(part, lookup) for part in self._codes]
+        values = self._unpack(found, [0] * rank, (*[0] * rank, self._length)) if self._packed else found[0]
+        scale, offset = self._scale, self._offset
+        if self._per_row:
+            scale = self._look_up(scale, lookup)
+            offset = None if offset is None else self._look_up(offset, lookup)
+        return self._scaled(self._cast(values), scale, offset)
+
+    def _store_scale(self, name: str, weight: QuantizedWeight) -> ir.Value:
+        if self._blocks is None:
+            return self._store_numbers(name, weight.scale / np.float32(self._top), weight.axis)
+        return self._writer.weight(name, ir.tensor(weight.scale.astype(np.float16) if self._half else weight.scale))
+
+    def _store_numbers(self, name: str, numbers: NDArray[np.float32], axis: int | None) -> ir.Value:
+        if self._blocks is not None:
+            return self._writer.weight(name, ir.tensor(numbers))
+        return self._writer.weight(name, ir.tensor(along_axis(numbers, len(self._shape), axis)))
+
+    def _look_up(self, table: ir.Value, lookup: ir.Node) -> ir.Value:
+        inputs = [table, *lookup.inputs[1:]]
+        if lookup.op_type == "Slice":  # packed codes have an axis more, so that the rows may not be counted from behind
+            inputs[3:4] = [self._writer.constant(np.array([0], np.int64))]
+        return self._writer.node(lookup.op_type, inputs, dict(lookup.attributes))
+
     def _scaled(self, values: ir.Value, scale: ir.Value, offset: ir.Value | None) -> ir.Value:
+        if self._half:
+            scale = self._writer.node("Cast", [scale], {"to": ir.DataType.FLOAT})
+        if self._gain != 1.0:
+            scale = self._writer.node("Mul", [scale, self._writer.constant(np.array(self._gain, np.float32))])
         product = self._writer.node("Mul", [values, scale])
         return product if offset is None else self._writer.node("Add", [product, offset])
 

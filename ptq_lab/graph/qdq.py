@@ -11,7 +11,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from ptq_lab.graph.added_bias import set_added_bias
-from ptq_lab.graph.decode import CODES, SCALE, GraphWriter
+from ptq_lab.graph.decode import CODES, SCALE, GraphWriter, StoredCodes
 from ptq_lab.graph.fold import drop_unused
 from ptq_lab.graph.model import Model, constant, constants, float32
 from ptq_lab.graph.opset import raise_opset
@@ -19,6 +19,7 @@ from ptq_lab.graph.placement import Layer, Place, Placement
 from ptq_lab.graph.shield import shield_layers
 from ptq_lab.numerics import QuantizedWeight, dequantize_weight
 
+PACKED = "packed"
 QDQ_OPSET = 13  # QuantizeLinear and DequantizeLinear with an axis
 _BIAS_LIMIT = 2**30  # of an int32 bias: half of what fits, so that the sum in the kernel does not overflow
 
@@ -226,6 +227,8 @@ class _Writing:
         if self._form.unsigned_tensors and axis is None:
             codes = (codes.astype(np.int16) + 128).astype(np.uint8)
             zero_point = (zero_point.astype(np.int16) + 128).astype(np.uint8)
+        if weight.bits < 8:
+            return self._dequantized_packed(name, weight, axis, zero_point)
         if not self._form.weight_pairs:
             return self._dequantized(name, codes, weight.scale, axis, zero_point)
         rounded = self._write.weight(f"{name}.rounded", ir.tensor(dequantize_weight(weight)))
@@ -233,6 +236,17 @@ class _Writing:
         along = {"axis": axis} if axis is not None else {}
         stored = self._write.node("QuantizeLinear", [rounded, *numbers], along)
         return self._write.node("DequantizeLinear", [stored, *numbers], along)
+
+    def _dequantized_packed(
+        self, name: str, weight: QuantizedWeight, axis: int | None, zero_point: NDArray[Any]
+    ) -> ir.Value:
+        """Unpack codes to the int8 that integer kernels take, which onnxruntime does once, when it loads the file."""
+        codes = StoredCodes(self._write, f"{name}.{PACKED}", weight).as_bytes()
+        codes.name, codes.shape = codes_name(name), ir.Shape(weight.codes.shape)
+        codes.type = ir.TensorType(ir.DataType.INT8)
+        scale = self._write.weight(f"{name}.{SCALE}", ir.tensor(weight.scale))
+        along = {"axis": axis} if axis is not None else {}
+        return self._write.node("DequantizeLinear", [codes, scale, self._write.constant(zero_point)], along)
 
     def _bias(self, layer: Layer, weight: QuantizedWeight, bias: NDArray[np.float32]) -> ir.Value:
         name = bias_name(layer)

@@ -11,6 +11,7 @@ from ptq_lab.graph.biases import set_bias
 from ptq_lab.graph.decode import GraphWriter, StoredWeight
 from ptq_lab.graph.lookups import row_lookups
 from ptq_lab.graph.model import Model, constant, constants
+from ptq_lab.graph.on_the_fly import DECODING, DOMAIN, PRODUCT, RELEASES, decode_every_run, write_products
 from ptq_lab.graph.opset import onnxruntime_for, raise_opset
 
 if TYPE_CHECKING:  # the plan is built from this room's targets, so it lies above
@@ -18,7 +19,10 @@ if TYPE_CHECKING:  # the plan is built from this room's targets, so it lies abov
 
 _NATIVE_OPSET = 7  # Cast from int8 and int16, Mul and Add that broadcast
 _LANES_OPSET = 18  # BitwiseAnd, BitwiseOr
+_DECODING_OPSET = 13  # DequantizeLinear with a scale for each channel
 _INT4_OPSET = 21  # Cast from int4
+_INT2_OPSET = 25  # DequantizeLinear from int2
+_OPSETS = {"int4": _INT4_OPSET, "int2": _INT2_OPSET}
 _INT4_ONNXRUNTIME = "1.23"  # first release with a kernel for it (tried: 1.18, 1.20 and 1.22 have none)
 
 
@@ -32,6 +36,7 @@ def required_onnxruntime(plan: QuantPlan, opset: int) -> str:
     releases = [onnxruntime_for(opset)]
     if any(entry.storage == "int4" for entry in plan.entries):
         releases.append(_INT4_ONNXRUNTIME)
+    releases += [RELEASES[entry.bits] for entry in plan.entries if entry.decoder == PRODUCT]
     return max(releases, key=lambda release: tuple(map(int, release.split("."))))
 
 
@@ -71,6 +76,8 @@ def apply_plan(model: Model, plan: QuantPlan) -> Model:
         if entry.weight is None:
             raise PlanError(f"{entry.tensor}: has no codes yet; run round_weights first", tensor=entry.tensor)
         _replace(graph, writer, holder, entry)
+    if any(entry.decoder == PRODUCT for entry in plan.entries):
+        quantized.ir_model.opset_imports.setdefault(DOMAIN, 1)
     return quantized
 
 
@@ -84,8 +91,10 @@ def _set_biases(graph: ir.Graph, plan: QuantPlan) -> None:
 
 
 def _opset_of(entry: TensorPlan) -> int:
-    if entry.storage == "int4":
-        return _INT4_OPSET
+    if entry.storage in _OPSETS:
+        return _OPSETS[entry.storage]
+    if entry.decoder == DECODING:
+        return _DECODING_OPSET
     return _LANES_OPSET if entry.storage.startswith("uint8") else _NATIVE_OPSET
 
 
@@ -97,11 +106,18 @@ def _replace(graph: ir.Graph, writer: GraphWriter, holder: ir.Value, entry: Tens
     lookups = row_lookups(graph, holder) if entry.by_row else []
     if producer is None:
         del graph.initializers[name]
-    stored = StoredWeight(writer, name, entry.weight, by_row=entry.by_row)
-    for node in lookups:
-        replace_lookup(graph, writer, node, stored, original.dtype)
-    if holder.uses():
-        replace_whole(graph, writer, holder, stored, original.dtype)
+    if entry.decoder == PRODUCT:
+        for node, product in write_products(writer, holder, entry.weight, int8=entry.int8_activations):
+            take_place(graph, node, product)
+    elif entry.decoder == DECODING:
+        writer.before = _first(graph)
+        _put_instead(holder, decode_every_run(writer, name, entry.weight))
+    else:
+        stored = StoredWeight(writer, name, entry.weight, by_row=entry.by_row)
+        for node in lookups:
+            replace_lookup(graph, writer, node, stored, original.dtype)
+        if holder.uses():
+            replace_whole(graph, writer, holder, stored, original.dtype)
     if producer is not None:
         graph.remove(producer, safe=True)
 
@@ -119,7 +135,11 @@ def replace_whole(
 ) -> None:
     """Give all who read a weight, subgraphs too, the whole of it decoded, under its name."""
     writer.before = _first(graph)
-    decoded = _as_type(writer, stored.decode(), dtype)
+    _put_instead(holder, _as_type(writer, stored.decode(), dtype))
+
+
+def _put_instead(holder: ir.Value, decoded: ir.Value) -> None:
+    """Give all who read a weight a computed value, under its name."""
     name = holder.name
     holder.const_value = None  # the caller's model shares it, and it would lose its name as well
     holder.name, decoded.name = None, name

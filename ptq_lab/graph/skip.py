@@ -54,12 +54,23 @@ def match_nodes(patterns: Sequence[str], nodes: Iterable[tuple[str, str]]) -> Ma
     matched: dict[str, str] = {}
     unmatched: list[Problem] = []
     for pattern in patterns:
-        hits = [name for name, op_type in names if _matches(pattern, name, op_type)]
+        hits = named_by(pattern, names)
         for name in hits:
             matched.setdefault(name, pattern)
         if not hits:
-            unmatched.append(_warn(pattern, names))
+            unmatched.append(_problem(f"'{pattern}' matches no node", hint=nearest_names(pattern, names)))
     return Matches(matched, tuple(unmatched))
+
+
+def named_by(pattern: str, names: Sequence[tuple[str, str]]) -> list[str]:
+    """Return the names among (name, op_type) that one pattern means, in their order.
+
+    Raises
+    ------
+    ConfigError
+        If it is a regular expression and not a right one.
+    """
+    return [name for name, op_type in names if _matches(pattern, name, op_type)]
 
 
 def _matches(pattern: str, name: str, op_type: str) -> bool:
@@ -76,7 +87,8 @@ def _matches(pattern: str, name: str, op_type: str) -> bool:
     return any(mark in pattern for mark in "*?[") and fnmatch.fnmatchcase(name, pattern)
 
 
-def _warn(pattern: str, names: list[tuple[str, str]]) -> Problem:
+def nearest_names(pattern: str, names: Sequence[tuple[str, str]]) -> str:
+    """Return in words what comes near to a pattern that matches nothing; slow where names are many."""
     if pattern.startswith("type:"):
         known, wanted = sorted({op_type for _, op_type in names}), pattern.removeprefix("type:").strip()
         what = "operator"
@@ -85,8 +97,7 @@ def _warn(pattern: str, names: list[tuple[str, str]]) -> Problem:
     near = difflib.get_close_matches(wanted, known, n=3, cutoff=0.5)
     verb = "is" if len(near) == 1 else "are"
     plural = "" if len(near) == 1 else "s"
-    hint = f"the nearest {what}{plural} {verb} {', '.join(near)}" if near else f"no {what} comes near"
-    return _problem(f"'{pattern}' matches no node", hint=hint)
+    return f"the nearest {what}{plural} {verb} {', '.join(near)}" if near else f"no {what} comes near"
 
 
 def _problem(message: str, *, level: str = "warning", hint: str = "") -> Problem:

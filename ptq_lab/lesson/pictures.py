@@ -263,7 +263,7 @@ def pictures(
     subject = open_subject(card, samples, fold=False)
     data = subject.samples
     if isinstance(card, Demo) and samples is None:
-        answers = _answers(card)
+        answers = answers_of(card)
         data = open_samples(card.eval_path, subject.model.inputs)
     if data is None:
         raise SampleError(f"pictures: there are no samples for {subject.label}; give pictures(model, samples=folder)")
@@ -271,7 +271,14 @@ def pictures(
     return Pictures(subject, data, str(start), labels=labels, answers=answers)
 
 
-def _answers(card: Demo) -> NDArray[Any]:
+def answers_of(card: Demo) -> NDArray[Any]:
+    """Return the true pictures or the labels behind the evaluation data of a demo.
+
+    Examples
+    --------
+    >>> answers_of(demo.load("photo_denoiser")).shape
+    (20, 3, 64, 64)
+    """
     with np.load(card.eval_path) as arrays:
         return np.asarray(arrays["target" if card.metric == "psnr" else "labels"])
 

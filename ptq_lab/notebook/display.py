@@ -21,14 +21,17 @@ from IPython.display import publish_display_data
 
 from ptq_lab.errors import Problem
 from ptq_lab.figures.causes import explanation_html
+from ptq_lab.figures.coding import coding_html, coding_text, draw_coding
 from ptq_lab.figures.confusion import confusion_html, confusion_text, draw_confusion
 from ptq_lab.figures.depth import depth_html, depth_text, draw_depth
 from ptq_lab.figures.errors import draw_errors, errors_html, errors_text
 from ptq_lab.figures.front import draw_front, front_html, front_text
 from ptq_lab.figures.layers import draw_layers, layers_text
+from ptq_lab.figures.lessons import Line, lesson_html, lines_html
 from ptq_lab.figures.ranges import draw_ranges, ranges_text
 from ptq_lab.figures.side_by_side import side_by_side_html
 from ptq_lab.figures.sizes import draw_sizes, sizes_text
+from ptq_lab.figures.steps import draw_steps, steps_html, steps_table_html, steps_text
 from ptq_lab.figures.tables import (
     facts_html,
     layers_html,
@@ -42,8 +45,10 @@ from ptq_lab.figures.tables import (
 )
 from ptq_lab.figures.thresholds import Counts, draw_threshold, threshold_text
 from ptq_lab.notebook.displayed import remember
-from ptq_lab.notebook.lessons import KINDS, show_lesson
+from ptq_lab.notebook.lessons import KINDS, STILL, lesson_bundle, show_lesson
+from ptq_lab.report.coding_text import coded_rows
 from ptq_lab.report.findings import Explanation, explanation_text
+from ptq_lab.report.formats import text_table
 from ptq_lab.report.harm import layer_errors_of
 from ptq_lab.report.side_by_side import SideBySide, side_by_side_text
 from ptq_lab.report.tables import ActivationRow, LayerRow, ProductRow, Report, Table
@@ -64,9 +69,10 @@ TEXT_LAYERS = 40
 def report_bundle(report: Report, *, written_to: str = "") -> Bundle:
     """Return summary and tables of a report by mime type: ``text/plain`` and script-free ``text/html``."""
     causes = "" if report.explanation is None else explanation_html(report.explanation, pictures=False)
+    steps = steps_table_html(report) if report.steps else ""
     return {
         "text/plain": render_text(report, written_to=written_to, max_layers=TEXT_LAYERS),
-        "text/html": report_html(report, written_to=written_to) + causes,
+        "text/html": report_html(report, written_to=written_to) + steps + causes,
     }
 
 
@@ -82,6 +88,8 @@ def figure_bundles(report: Report) -> tuple[Bundle, ...]:
     bundles = [layers]
     if report.activations:
         bundles.append(_figure_bundle(draw_ranges(report), ranges_html(report), ranges_text(report)))
+    if report.steps:
+        bundles.append(steps_bundle(report))
     found = layer_errors_of(report)
     if found is not None:
         bundles.append(_figure_bundle(draw_depth(found), depth_html(found), depth_text(found)))
@@ -89,7 +97,39 @@ def figure_bundles(report: Report) -> tuple[Bundle, ...]:
     if report.predictions is not None:
         seen = report.predictions
         bundles.append(_figure_bundle(draw_confusion(seen), confusion_html(seen), confusion_text(seen)))
-    return (*bundles, sizes)
+    bundles.append(sizes)
+    if coded_rows(report.layers):
+        bundles.append(_figure_bundle(draw_coding(report), coding_html(report), coding_text(report)))
+    return tuple(bundles)
+
+
+def steps_bundle(report: Report) -> Bundle:
+    """Return the error of each layer before and after the steps that made its weights better, by mime type."""
+    return _figure_bundle(draw_steps(report), steps_html(report), steps_text(report))
+
+
+def lines_bundle(
+    title: str, lines: Sequence[Line], *, x_title: str, y_title: str, ticks: Sequence[tuple[float, str]] = ()
+) -> Bundle:
+    """Return lines over common axes by mime type: a still picture, and the same numbers as a table.
+
+    Parameters
+    ----------
+    title : str
+    lines : sequence of Line
+    x_title, y_title : str
+    ticks : sequence of (x, name)
+        Names of places along the bottom.
+    """
+    drawing = lines_html(lines, label=title, x_title=x_title, y_title=y_title, ticks=ticks)
+    names, found = dict(ticks), [dict(line.points) for line in lines]
+    headers = (x_title, *(line.name for line in lines))
+    rows = [
+        (names.get(x, f"{x:g}"), *(f"{line[x]:.4g}" if x in line else "-" for line in found))
+        for x in sorted({x for line in found for x in line})
+    ]
+    table = text_table(headers, rows, right=headers[1:])
+    return {"text/plain": f"{title}, {y_title}\n{table}", "text/html": lesson_html(title, [], drawing=drawing)}
 
 
 def threshold_bundle(histogram: Counts, low: float, high: float, *, title: str = "") -> Bundle:
@@ -147,7 +187,12 @@ def problems_bundle(problems: Sequence[Problem]) -> Bundle:
 
 
 def show_result(
-    result: QuantResult, *, temporary: bool = False, level: str = "full", max_rows: int | None = None
+    result: QuantResult,
+    *,
+    temporary: bool = False,
+    replaced: str = "",
+    level: str = "full",
+    max_rows: int | None = None,
 ) -> None:
     """Publish the remarks on the configuration, then the report without them, then its figures.
 
@@ -156,12 +201,15 @@ def show_result(
     result : QuantResult
     temporary : bool
         Its file is gone with it.
+    replaced : str
+        What stood in the place of its file, in words; empty: nothing.
     level : {"full", "short", "none"}
         Everything; the summary without tables and figures; one line. Remarks are always shown.
     max_rows : int, optional
         Rows of each table at most.
     """
     place = f"{result.model_path} (temporary; -o or .save(folder) keeps it)" if temporary else str(result.model_path)
+    place += f", which replaced {replaced}" if replaced else ""
     remarks = result.config.problems
     said = {str(problem) for problem in remarks}
     summary = result.report.summary
@@ -170,7 +218,8 @@ def show_result(
     if remarks:
         show(problems_bundle(remarks))
     if level == "none":
-        show(line_bundle(brief(summary)))
+        gone = f"; {result.model_path.name} replaced {replaced}" if replaced else ""
+        show(line_bundle(brief(summary) + gone))
     elif level == "short":
         show(report_bundle(_without_tables(report), written_to=place))
     else:
@@ -299,6 +348,7 @@ def _bundles() -> dict[type, Callable[[Any], Bundle]]:
         FrontData: front_bundle,
         MixedBitExplorer: explorer_bundle,
         SideBySide: side_by_side_bundle,
+        **dict.fromkeys(STILL, lesson_bundle),
     }
 
 

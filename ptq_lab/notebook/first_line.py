@@ -29,7 +29,8 @@ USAGE = (
     "[--inputDataFormat NHWC|NCHW] [--optimize X] [--check] [--dry-run] [--show-code] [--explain] [--interact] "
     "[--quiet]   (%%quantize? explains)"
 )
-_FIELD = re.compile(r"\{[^{}]*\}")
+# What IPython replaces; in single quotes a dollar is none.
+_FIELD = re.compile(r"\{[^{}]*\}|\$\$?[A-Za-z_][\w.]*(?=(?:[^']*'[^']*')*[^']*$)")
 
 
 def read_line(magic: Any, line: str, names: Mapping[str, Any]) -> Namespace:
@@ -70,7 +71,7 @@ def read_line(magic: Any, line: str, names: Mapping[str, Any]) -> Namespace:
 
 
 def require_values(line: str, names: Mapping[str, Any]) -> None:
-    """Refuse the first ``{name}`` that has no value: IPython then replaces none of them.
+    """Refuse the first ``{name}`` or ``$name`` that has no value: IPython then replaces none of them.
 
     Raises
     ------
@@ -78,6 +79,8 @@ def require_values(line: str, names: Mapping[str, Any]) -> None:
         If there is one.
     """
     for field in _FIELD.findall(line):
+        if field.startswith("$$"):  # stands for a dollar
+            continue
         try:
             DollarFormatter().vformat(field, (), names)
         except Exception:  # whatever the expression in the braces raises

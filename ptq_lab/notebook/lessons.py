@@ -8,10 +8,20 @@ from typing import Any
 
 from ptq_lab.errors import MissingExtra
 from ptq_lab.figures import style
-from ptq_lab.figures.lessons import Line, grid_html, lesson_html, lines_html, spans_html
+from ptq_lab.figures.lessons import (
+    Line,
+    Rounded,
+    gallery_html,
+    grid_html,
+    handing_on_html,
+    lesson_html,
+    lines_html,
+    spans_html,
+)
 from ptq_lab.figures.tables import threshold_html
-from ptq_lab.lesson import Granularity, Inspection, NumberLine, Pictures, WidthCurves
+from ptq_lab.lesson import Gallery, Granularity, HandingOn, Inspection, NumberLine, Pictures, WidthCurves
 from ptq_lab.lesson.granularity import HEADERS as DIVISIONS
+from ptq_lab.lesson.handing_on import TOP
 from ptq_lab.lesson.look import HEADERS as CUTS
 from ptq_lab.lesson.number_line import REACH
 from ptq_lab.lesson.pictures import HEADERS as PLACES
@@ -61,7 +71,8 @@ def show_lesson(lesson: object) -> None:
 
 def lesson_bundle(lesson: object) -> dict[str, str]:
     """Return a lesson by mime type, without its live part."""
-    return {"text/plain": str(lesson), "text/html": KINDS[type(lesson)].html(lesson)}
+    html = STILL.get(type(lesson)) or KINDS[type(lesson)].html
+    return {"text/plain": str(lesson), "text/html": html(lesson)}
 
 
 def _number_line(line: NumberLine) -> str:
@@ -127,7 +138,33 @@ def _pictures(lesson: Pictures) -> str:
     return lesson_html(title, sentences, pictures=list(zip(captions, pngs, strict=True)))
 
 
+def _handing_on(lesson: HandingOn) -> str:
+    one, two = lesson.nearest, lesson.handed_on
+    rounded = Rounded(
+        weights=(lesson.first, lesson.second),
+        nearest=one,
+        handed_on=two,
+        moved=lesson.moved,
+        errors=(f"{lesson.error(one):.3f}", f"{lesson.error(two):.3f}"),
+        radii=(lesson.radii(one), lesson.radii(two)),
+        top=TOP,
+    )
+    label = f"two weights: {one} by rounding each, {two} by handing the error on"
+    return lesson_html("GPTQ on two weights", lesson.sentences(), drawing=handing_on_html(rounded, label=label))
+
+
+def _gallery(lesson: Gallery) -> str:
+    return gallery_html(
+        f"One picture through {len(lesson.frames)} runs of {lesson.label}",
+        lesson.sentences(),
+        starts=lesson.starts(),
+        frames=[(frame.caption, frame.picture, frame.difference) for frame in lesson.frames],
+        columns=lesson.columns,
+    )
+
+
 KINDS: dict[type, Shown] = {
+    HandingOn: Shown("HandingOnPart", _handing_on),
     NumberLine: Shown("NumberLinePart", _number_line),
     Granularity: Shown("GranularityPart", _granularity),
     WidthCurves: Shown("WidthCurvePart", _widths),
@@ -135,3 +172,6 @@ KINDS: dict[type, Shown] = {
     Pictures: Shown("PicturesPart", _pictures),
 }
 """Kind of lesson to how it is shown."""
+
+STILL: dict[type, Callable[[Any], str]] = {Gallery: _gallery}
+"""What has no live part: kind of lesson to HTML."""

@@ -25,6 +25,7 @@ from ptq_lab.flags import OPTIMIZE
 from ptq_lab.notebook import display
 from ptq_lab.notebook.first_line import USAGE, model_of, read_line, value_of
 from ptq_lab.notebook.live_magics import show_explorer
+from ptq_lab.notebook.replaced import files_there
 from ptq_lab.notebook.running import running
 from ptq_lab.notebook.settings import PTQLab
 from ptq_lab.notebook.show_code import code_of
@@ -121,6 +122,7 @@ class QuantizeMagics(Magics):
     def _run(self, options: Namespace, cell: str) -> Any:
         model, names = self._model(options), self.ipython.user_ns
         verbosity = 0 if options.quiet else self.settings.verbosity
+        there = files_there(options.output, names)
         with running(self.ipython, verbosity, options.output) as progress:
             result = pipeline.quantize(
                 model,
@@ -137,7 +139,14 @@ class QuantizeMagics(Magics):
             )
         if not options.quiet:
             how = self.settings
-            display.show_result(result, temporary=options.output is None, level=how.report, max_rows=how.max_rows)
+            replaced = there.get(result.model_path, "")
+            display.show_result(
+                result,
+                temporary=options.output is None,
+                replaced=replaced,
+                level=how.report,
+                max_rows=how.max_rows,
+            )
         return result
 
     def _model(self, options: Namespace) -> Any:

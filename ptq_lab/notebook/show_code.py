@@ -9,7 +9,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ptq_lab.config import load_config
+from ptq_lab.errors import ConfigError
 from ptq_lab.notebook.first_line import value_of
+from ptq_lab.publish import PLAIN, suffix_of
 
 _FLAGS = {  # option of the line: argument of quantize()
     "output": "output",
@@ -81,7 +84,7 @@ def _command(options: Namespace, text: str, names: Mapping[str, Any]) -> str:
         return f"{written}ptq-lab check {shlex.quote(file)}{of_model}"
     if options.dry_run:
         return "# none: a plan without a run is for Python only"
-    output = options.output or f"{Path(model or 'model').stem}_quantized.onnx"
+    output = options.output or f"{Path(model or 'model').stem}_quantized{_suffix(text)}"
     parts = ["ptq-lab convert --fmk=ONNX", _flag("modelFile", model), _flag("outputFile", output)]
     parts.append(_flag("configFile", file))
     for option, flag in _SWITCHES.items():
@@ -91,6 +94,14 @@ def _command(options: Namespace, text: str, names: Mapping[str, Any]) -> str:
     parts += ["--fp16=on"] * (options.fp16 == "on")
     parts += ["--explain"] * options.explain
     return f"{written}{' '.join(parts)}"
+
+
+def _suffix(text: str) -> str:
+    """Return the suffix of the file that a configuration writes, which a run has found to be right already."""
+    try:
+        return suffix_of(load_config(text))
+    except ConfigError:  # the run will say so
+        return PLAIN
 
 
 def _expression(name: str, names: Mapping[str, Any]) -> str:

@@ -14,6 +14,7 @@ from ptq_lab.numerics.affine import (
     dequantize_array,
     quantize_array,
 )
+from ptq_lab.numerics.blocked import BLOCKED_WIDTHS, equal_blocks, pack_blocks, quantize_blocks
 from ptq_lab.numerics.dequantize import dequantize_weight
 from ptq_lab.numerics.histogram import Histogram, count_magnitudes, count_values
 from ptq_lab.numerics.kl import kl_threshold
@@ -32,6 +33,7 @@ from ptq_lab.numerics.weights import (
 )
 
 __all__ = [
+    "BLOCKED_WIDTHS",
     "METHODS",
     "NEEDS",
     "Histogram",
@@ -48,11 +50,14 @@ __all__ = [
     "decoded_by",
     "dequantize_array",
     "dequantize_weight",
+    "equal_blocks",
     "find_step",
     "kl_threshold",
     "pack_bits",
+    "pack_blocks",
     "pack_lanes",
     "quantize_array",
+    "quantize_blocks",
     "quantize_step",
     "quantize_symmetric",
     "quantize_weight",

@@ -26,6 +26,9 @@ def dequantize_weight(weight: QuantizedWeight) -> NDArray[np.float32]:
     values = np.empty(shape, np.float32)
     if not values.size:
         return values
+    if weight.block:
+        _decode_blocks(weight, values)
+        return values
     channels = 1 if axis is None else shape[axis]
     inner = values.size if axis is None else math.prod(shape[axis + 1 :])
     if inner == 1:  # the last axis: scales lie along the rows
@@ -37,6 +40,21 @@ def dequantize_weight(weight: QuantizedWeight) -> NDArray[np.float32]:
         scale, offset = (np.tile(each.reshape(channels, 1), (outer, 1)) for each in (weight.scale, weight.offset))
     _decode_rows(weight.codes.reshape(matrix), values.reshape(matrix), scale, offset)
     return values
+
+
+def _decode_blocks(weight: QuantizedWeight, decoded: NDArray[np.float32]) -> None:
+    """Decode a weight block by block of its channels, which lie along the first axis or the last."""
+    channels = len(weight.scale)
+    in_front = weight.axis == 0
+    matrix = (channels, -1) if in_front else (-1, channels)
+    codes, target = weight.codes.reshape(matrix), decoded.reshape(matrix)
+    for index in range(weight.scale.shape[1]):
+        inputs = slice(index * weight.block, (index + 1) * weight.block)
+        here = (slice(None), inputs) if in_front else (inputs, slice(None))
+        scale = weight.scale[:, index : index + 1]
+        np.multiply(codes[here], scale if in_front else scale.T, out=target[here])
+    if weight.offset.any():
+        np.add(target, weight.offset if in_front else weight.offset.T, out=target)
 
 
 def _decode_rows(

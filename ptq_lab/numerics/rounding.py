@@ -37,7 +37,7 @@ class Steps:
     ----------
     codes : ndarray of float32, shape (groups, K, rows)
         Whole numbers ``0 .. 2**bits - 1``.
-    scale, offset : ndarray of float32, shape (groups, 1, rows)
+    scale, offset : ndarray of float32, shape (groups, 1, rows), or (groups, K, rows) if inputs lie in blocks
         Real units per step, and what code 0 means.
     bits : int
     free : bool
@@ -157,6 +157,7 @@ def hand_on(weight: Array, covariance: Exact, grid: Steps) -> Steps:
     """
     order = _by_power(covariance)
     rest = np.take_along_axis(weight, order[:, :, None], axis=1)
+    scale, offset = _in_order(grid.scale, order), _in_order(grid.offset, order)
     upper = inverse_factor(_reordered(covariance, order)).astype(np.float32)
     codes = np.empty_like(rest)
     most, size = np.float32(2**grid.bits - 1), rest.shape[1]
@@ -165,8 +166,9 @@ def hand_on(weight: Array, covariance: Exact, grid: Steps) -> Steps:
         errors = np.empty_like(rest[:, block])
         for index in range(block.start, block.stop):
             here = rest[:, index : index + 1]
-            code = np.clip(np.rint((here - grid.offset) / grid.scale), 0, most)
-            error = (here - (code * grid.scale + grid.offset)) / upper[:, index, index, None, None]
+            step, low = _of(scale, index), _of(offset, index)
+            code = np.clip(np.rint((here - low) / step), 0, most)
+            error = (here - (code * step + low)) / upper[:, index, index, None, None]
             codes[:, index : index + 1], errors[:, index - start : index - start + 1] = code, error
             rest[:, index + 1 : block.stop] -= upper[:, index, index + 1 : block.stop, None] * error
         rest[:, block.stop :] -= np.swapaxes(upper[:, block, block.stop :], 1, 2) @ errors
@@ -204,13 +206,15 @@ def descend(weight: Array, covariance: Exact, start: Steps, *, sweeps: int = 8, 
     target = np.take_along_axis(weight, order[:, :, None], axis=1)
     sorted_covariance = _reordered(covariance, order).astype(np.float32)
     codes = np.take_along_axis(start.codes, order[:, :, None], axis=1)
-    steps = replace(start, codes=codes)
+    steps = replace(start, codes=codes, scale=_in_order(start.scale, order), offset=_in_order(start.offset, order))
     for _ in range(sweeps):
         if refits:
             steps = refit(target, sorted_covariance, steps)
         if not _sweep(target, sorted_covariance, steps):
             break
     steps = refit(target, sorted_covariance, steps) if refits else steps
+    if start.scale.shape[1] > 1:
+        steps = replace(steps, scale=start.scale, offset=start.offset)
     return replace(steps, codes=_put_back(steps.codes, order))
 
 
@@ -221,6 +225,7 @@ def _sweep(target: Array, covariance: Array, steps: Steps) -> bool:
     power = np.ascontiguousarray(np.diagonal(covariance, axis1=1, axis2=2))[:, :, None]
     changed, size = 0, codes.shape[1]
     per_step = steps.scale * power  # what a step adds to the slope at its own input
+    units = np.broadcast_to(steps.scale, codes.shape)
     for start in range(0, size, _BLOCK):
         block = slice(start, min(start + _BLOCK, size))
         here, near = slope[:, block], np.ascontiguousarray(covariance[:, block, block])
@@ -232,7 +237,7 @@ def _sweep(target: Array, covariance: Array, steps: Steps) -> bool:
             moved = new - old
             count = int(np.count_nonzero(moved))
             changed += count
-            moved *= steps.scale[:, 0]
+            moved *= units[:, start + index]
             moves[:, index] = moved
             if count:
                 codes[:, start + index] = new
@@ -311,6 +316,16 @@ def _by_power(covariance: Exact) -> NDArray[np.int64]:
 def _reordered(covariance: Exact, order: NDArray[np.int64]) -> Exact:
     rows = np.take_along_axis(covariance, order[:, :, None], axis=1)
     return np.take_along_axis(rows, order[:, None, :], axis=2)
+
+
+def _in_order(numbers: Array, order: NDArray[np.int64]) -> Array:
+    """Sort what belongs to inputs; what is the same for all of them stays."""
+    return numbers if numbers.shape[1] == 1 else np.take_along_axis(numbers, order[:, :, None], axis=1)
+
+
+def _of(numbers: Array, index: int) -> Array:
+    """Return what belongs to one input, shape (groups, 1, rows)."""
+    return numbers if numbers.shape[1] == 1 else numbers[:, index : index + 1]
 
 
 def _put_back(codes: Array, order: NDArray[np.int64]) -> Array:

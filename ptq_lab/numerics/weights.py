@@ -38,7 +38,7 @@ class QuantizedWeight:
         Width of a code, 1..16.
     axis : int or None
         Channel axis; ``None``: one scale for the tensor.
-    scale, offset : ndarray of float32, shape (C,) or ()
+    scale, offset : ndarray of float32, shape (C,) or (); in blocks (C, blocks) and (C, 1)
         ``w = codes * scale + offset``.
     step : ndarray of float64
         Step of the grid before corrections, in real units.
@@ -48,6 +48,8 @@ class QuantizedWeight:
         ``std(w) / std(dequantized)`` (the original's *variance correction*), 1 when off.
     mean_correction : ndarray of float64
         What is added after scaling, in real units, 0 when off.
+    block : int
+        How many inputs of a channel share a scale; 0: all of them.
     """
 
     codes: NDArray[np.int8 | np.int16]
@@ -59,6 +61,7 @@ class QuantizedWeight:
     zero_point: NDArray[np.int32]
     spread_correction: Float64
     mean_correction: Float64
+    block: int = 0
 
 
 def decoded_by(

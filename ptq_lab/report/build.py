@@ -15,12 +15,14 @@ from numpy.typing import NDArray
 from ptq_lab.calibration.outlines import Outline
 from ptq_lab.graph import Model, Skip, required_onnxruntime
 from ptq_lab.numerics import TensorStatistics, weight_error
+from ptq_lab.numerics.rate import rate_bound
 from ptq_lab.plan import QuantPlan, TensorPlan
 from ptq_lab.report.activations import activation_rows
 from ptq_lab.report.compare import Measured
 from ptq_lab.report.execution import Execution
 from ptq_lab.report.findings import Explanation
 from ptq_lab.report.rows import PerformanceRow, ProductRow
+from ptq_lab.report.steps import step_rows
 from ptq_lab.report.tables import ActivationRow, LayerRow, OutputRow, Preview, Report, Summary, Table
 from ptq_lab.report.text import format_bytes
 from ptq_lab.report.weight_outlines import WeightLook, outline_weights
@@ -169,6 +171,7 @@ def build_report(
         predictions=measured.predictions,
         explanation=explanation,
         manifest=record or {},
+        steps=step_rows(done.rounding, plan),
     )
 
 
@@ -213,12 +216,7 @@ def layer_rows(
     """
     sizes, known = stored or {}, seen or {}
     quantized = [
-        _quantized_row(
-            entry,
-            known[entry.tensor].error if entry.tensor in known else _error(entry, read),
-            sizes.get(entry.tensor),
-        )
-        for entry in plan.entries
+        _quantized_row(entry, read, sizes.get(entry.tensor), known.get(entry.tensor)) for entry in plan.entries
     ]
     kept = [
         LayerRow(
@@ -284,12 +282,12 @@ def in_graph_order(rows: Iterable[LayerRow], nodes: Iterable[str]) -> Table[Laye
     return Table(LayerRow, sorted(rows, key=lambda row: place.get(row.node, len(place))))
 
 
-def _error(entry: TensorPlan, read: Callable[[str], NDArray[np.float32]]) -> float:
+def _quantized_row(
+    entry: TensorPlan, read: Callable[[str], NDArray[np.float32]], stored: int | None, look: WeightLook | None
+) -> LayerRow:
     assert entry.weight is not None  # the pipeline rounds before it reports
-    return weight_error(read(entry.tensor), entry.weight)
-
-
-def _quantized_row(entry: TensorPlan, error: float, stored: int | None) -> LayerRow:
+    values = read(entry.tensor) if look is None or entry.coding is not None else np.empty(0, np.float32)
+    error = weight_error(values, entry.weight) if look is None else look.error
     coded = "" if stored is None else f"coded, {8 * stored / math.prod(entry.shape):.2f} bits"
     return LayerRow(
         node=entry.node,
@@ -306,7 +304,16 @@ def _quantized_row(entry: TensorPlan, error: float, stored: int | None) -> Layer
         step=entry.coding.step if entry.coding is not None else None,
         levels=entry.coding.levels if entry.coding is not None else None,
         entropy=entry.coding.entropy if entry.coding is not None else None,
+        bound=_bound(entry, values, error),
     )
+
+
+def _bound(entry: TensorPlan, values: NDArray[np.float32], error: float) -> float | None:
+    """Return Shannon's bound for an entropy-coded weight; of few values a density is uncertain, codes are not."""
+    if entry.coding is None or entry.weight is None or not values.size:
+        return None
+    bound = rate_bound(values, entry.weight, error)
+    return None if bound is None else min(bound, entry.coding.entropy)
 
 
 def _count(products: int) -> str:

@@ -37,6 +37,7 @@ class Judge(Protocol):
     @property
     def name(self) -> str: ...  # noqa: D102
     def judge(self, session: Any) -> Judged: ...  # noqa: D102
+    def judge_float(self, model: Model, providers: Sequence[str]) -> Judged: ...  # noqa: D102
 
 
 class Judged(Protocol):
@@ -96,11 +97,10 @@ def measure(
     notes = tuple(f"the output {row.output} of {quantized.label} is NaN throughout" for row in outputs if row.is_lost)
     if metric is None:
         return Measured(outputs=outputs, compared_on=samples.origin, predictions=seen, notes=notes)
-    judged = []
-    for index, model in enumerate((original, quantized)):
-        progress(Step("evaluate", index, 2, metric.name))
-        judged.append(metric.judge(open_session(model, providers=providers, threads=0)))
-    before, after = judged
+    progress(Step("evaluate", 0, 2, metric.name))
+    before = metric.judge_float(original, providers)
+    progress(Step("evaluate", 1, 2, metric.name))
+    after = metric.judge(open_session(quantized, providers=providers, threads=0))
     return Measured(
         outputs=outputs,
         compared_on=samples.origin,

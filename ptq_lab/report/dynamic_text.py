@@ -49,7 +49,18 @@ def performance_caption(report: Report) -> str:
     measured = any(row.memory is not None for row in report.performance)
     memory = "what loading the model and running it once add to a process" if measured else "not measurable here"
     how = "latency on one thread, medians of runs in turn"
-    return f"Performance, measured on this machine with {what}: {how}; RAM is {memory}."
+    loaded = _after_loading(report.performance)
+    return f"Performance, measured on this machine with {what}: {how}; RAM is {memory}.{loaded}"
+
+
+def _after_loading(rows: Sequence[PerformanceRow]) -> str:
+    """Say what models hold before they are run, where one of them is kept small on purpose."""
+    first = rows[0].memory_loaded if rows else None
+    if not first or not any(row.model.endswith("ON_THE_FLY") for row in rows):
+        return ""
+    known = [(row.model, row.memory_loaded) for row in rows[1:] if row.memory_loaded is not None]
+    others = ", ".join(f"{model} {held / 1e3:,.0f} K ({held / first:.2f} of it)" for model, held in known)
+    return f" Right after loading, before the first run, float32 holds {first / 1e3:,.0f} K, {others}."
 
 
 def performance_table(report: Report) -> str:

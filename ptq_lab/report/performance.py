@@ -58,11 +58,12 @@ def measure_performance(
             model=form.name,
             arithmetic=form.arithmetic,
             bytes=form.model.size,
-            memory=held,
+            memory=held.run if held is not None else None,
+            memory_loaded=held.loaded if held is not None else None,
             latency_ms=time.milliseconds,
             cosine=form.cosine,
             compression_ratio=size / form.model.size,
-            memory_change=held / memory[0] - 1.0 if held and memory[0] else None,
+            memory_change=held.run / memory[0].run - 1.0 if held is not None and memory[0] is not None else None,
             latency_change=time.ratio - 1.0,
         )
         for form, time, held in zip(forms, times, memory, strict=True)
@@ -70,8 +71,16 @@ def measure_performance(
     return Table(PerformanceRow, rows)
 
 
-def memory_of(models: Sequence[Model], feeds: Feeds) -> list[int | None]:
-    """Return how many bytes each model adds to a process of its own, loaded and run once.
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """How many bytes a model adds to a process: right after loading, and after it was run once as well."""
+
+    loaded: int
+    run: int
+
+
+def memory_of(models: Sequence[Model], feeds: Feeds) -> list[Memory | None]:
+    """Return how much memory each model adds to a process of its own, loaded and run once.
 
     ``None`` where the system does not tell (it is read from Linux's ``/proc``), or the process failed.
     """
@@ -87,11 +96,12 @@ def memory_of(models: Sequence[Model], feeds: Feeds) -> list[int | None]:
         return _probe(files, sample)
 
 
-def _probe(models: Sequence[Path], sample: Path) -> list[int | None]:
+def _probe(models: Sequence[Path], sample: Path) -> list[Memory | None]:
     command = [sys.executable, "-P", str(_PROBE), str(sample), *map(str, models)]  # the package need not be installed
     try:
         done = subprocess.run(command, capture_output=True, check=True, text=True, timeout=_PATIENCE)
-        held = [int(line) if line.isdigit() else None for line in done.stdout.split()]
+        lines = [line.split() for line in done.stdout.splitlines()]
+        held = [Memory(int(line[0]), int(line[1])) if len(line) > 1 else None for line in lines]
     except (subprocess.SubprocessError, OSError, ValueError):
         held = []
     return held if len(held) == len(models) else [None for _ in models]

@@ -36,6 +36,8 @@ class LayerRow:
         Different codes; known where they are entropy-coded, as is the next.
     entropy : float or None
         Bits per code, order 0: the limit of a coder.
+    bound : float or None
+        Shannon's lower bound at this error, bits per weight; known where weights are entropy-coded.
     """
 
     node: str
@@ -53,6 +55,7 @@ class LayerRow:
     step: float | None = None
     levels: int | None = None
     entropy: float | None = None
+    bound: float | None = None
 
     @property
     def quantized(self) -> bool:
@@ -100,6 +103,8 @@ class PerformanceRow:
         File size, with external data.
     memory : int or None
         Bytes that loading it and running it once add to a process; ``None`` where that cannot be measured.
+    memory_loaded : int or None
+        Of these, what it holds right after loading.
     latency_ms : float
         Median of one inference on one thread.
     cosine : float
@@ -119,6 +124,7 @@ class PerformanceRow:
     compression_ratio: float
     memory_change: float | None
     latency_change: float
+    memory_loaded: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

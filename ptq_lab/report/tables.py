@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from ptq_lab.report.findings import Explanation
 from ptq_lab.report.predictions import Predictions
 from ptq_lab.report.rows import ErrorRow, LayerRow, OutputRow, PairRow, PerformanceRow, ProductRow
+from ptq_lab.report.steps import StepRow
 from ptq_lab.report.table import Table, write_text
 from ptq_lab.report.weight_outlines import WeightOutline
 
@@ -27,6 +28,7 @@ __all__ = [
     "Preview",
     "ProductRow",
     "Report",
+    "StepRow",
     "Summary",
     "Table",
 ]
@@ -238,6 +240,8 @@ class Report:
         What causes the error, once it was looked into: ``quantize(..., explain=True)`` or ``explain(result)``.
     manifest : mapping
         The record of the run, as in ``manifest.json``; empty for a report that is of no run.
+    steps : Table of StepRow
+        What was tried to make the weights of each layer better, and what came of it; empty if nothing was.
     """
 
     summary: Summary
@@ -253,6 +257,7 @@ class Report:
     predictions: Predictions | None = None
     explanation: Explanation | None = None
     manifest: Mapping[str, Any] = field(default_factory=dict)
+    steps: Table[StepRow] = field(default_factory=lambda: Table(StepRow))
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything but the picture as plain data, with the derived ratio."""
@@ -272,6 +277,7 @@ class Report:
             "predictions": self.predictions.to_dict() if self.predictions else None,
             "explanation": self.explanation.to_dict() if self.explanation else None,
             "manifest": dict(self.manifest),
+            "steps": self.steps.records(),
         }
 
     def to_json(self, path: str | Path | None = None) -> str:
@@ -317,7 +323,7 @@ class Report:
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     report.to_csv(f"{folder}/layers.csv")
         ...     print(Path(f"{folder}/layers.csv").read_text().splitlines()[0])
-        node,op_type,tensor,shape,bits,granularity,storage,bytes_before,bytes_after,relative_error,sqnr_db,reason,step,levels,entropy
+        node,op_type,tensor,shape,bits,granularity,storage,bytes_before,bytes_after,relative_error,sqnr_db,reason,step,levels,entropy,bound
         """
         self.layers.to_csv(path)
 

@@ -11,6 +11,7 @@ import textwrap
 from collections import Counter
 from collections.abc import Sequence
 
+from ptq_lab.report.coding_text import coding_table
 from ptq_lab.report.depth_text import depth_table, pair_table
 from ptq_lab.report.dynamic_text import performance_table, product_table
 from ptq_lab.report.findings import explanation_text
@@ -25,6 +26,7 @@ from ptq_lab.report.formats import (
     shorten,
     text_table,
 )
+from ptq_lab.report.steps import steps_line, steps_table
 from ptq_lab.report.tables import ActivationRow, LayerRow, OutputRow, Preview, Report, Summary
 
 __all__ = [
@@ -93,29 +95,27 @@ def render_text(report: Report, *, written_to: str = "", max_layers: int | None 
     ----  ----  -------  ----  ---------------  -------  ------  -----  ------  ----
     conv  Conv  8x3x3x3     8  per-channel (8)  int8      864 B  280 B  0.40 %  47.9
     """
-    blocks = [title(report.summary), "\n".join(_fact_lines(report, written_to))]
-    if report.performance:
-        blocks.append(performance_table(report))
-    if report.explanation is not None:
-        blocks.append(explanation_text(report.explanation))
-    if len(report.outputs) > 1:
-        blocks.append(_output_table(report.outputs))
-    if report.layers:
-        blocks.append(_layer_table(report.layers, max_layers))
-    if report.errors:
-        blocks.append(depth_table(report.errors, max_layers))
-    if pairs := pair_table(report.pairs, max_layers):
-        blocks.append(pairs)
-    if report.activations:
-        blocks.append(_activation_table(report.activations, max_layers))
-    if report.products:
-        blocks.append(product_table(report.products, max_layers))
-    return "\n\n".join(blocks)
+    blocks = (
+        title(report.summary),
+        "\n".join(_fact_lines(report, written_to)),
+        performance_table(report) if report.performance else "",
+        explanation_text(report.explanation) if report.explanation is not None else "",
+        _output_table(report.outputs) if len(report.outputs) > 1 else "",
+        _layer_table(report.layers, max_layers) if report.layers else "",
+        steps_table(report.steps, max_layers),
+        coding_table(report.layers, max_layers),
+        depth_table(report.errors, max_layers) if report.errors else "",
+        pair_table(report.pairs, max_layers),
+        _activation_table(report.activations, max_layers) if report.activations else "",
+        product_table(report.products, max_layers) if report.products else "",
+    )
+    return "\n\n".join(filter(None, blocks))
 
 
 def title(summary: Summary) -> str:
     """Return which model was quantized and how, e.g. ``"m.onnx: WEIGHT_QUANT, 8 bits"``."""
     bits = f"{summary.bits} bits" if summary.bits else "mixed bits"
+    bits = f"weights of {bits}" if summary.activations and summary.bits != 8 else bits
     device = "" if summary.runs_here else f" for {summary.device}"
     strategy = f" {summary.strategy}" if summary.strategy else ""
     return f"{summary.model}: {summary.quant_type}{strategy}{device}, {bits}"
@@ -244,6 +244,8 @@ def describe_sample(preview: Preview) -> str:
 def _fact_lines(report: Report, written_to: str) -> list[str]:
     entries = [("left in float" if i == 0 else "", text) for i, text in enumerate(left_float(report))]
     entries += facts(report.summary, written_to)
+    if steps := steps_line(report.steps):
+        entries.append(("steps", steps))
     if report.preview is not None:
         entries.append(("first sample", describe_sample(report.preview)))
         entries += [("", f"warning: {warning}") for warning in report.preview.warnings]

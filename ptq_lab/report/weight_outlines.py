@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ptq_lab.numerics import QuantizedWeight
+from ptq_lab.numerics import QuantizedWeight, dequantize_weight
 from ptq_lab.plan import QuantPlan, TensorPlan
 
 BINS = 48
@@ -169,6 +169,8 @@ def _some(size: int) -> slice | NDArray[np.int64]:
 
 def _decoded(weight: QuantizedWeight, some: slice | NDArray[np.int64]) -> Float32:
     """Return what some of the codes stand for."""
+    if weight.block:
+        return dequantize_weight(weight).reshape(-1)[some]
     codes = weight.codes.reshape(-1)[some].astype(np.float32)
     if weight.axis is None or weight.scale.ndim == 0:
         return codes * weight.scale + weight.offset
@@ -197,6 +199,9 @@ def _grids(entry: TensorPlan, weight: QuantizedWeight, channels: int) -> tuple[N
     if weight.axis is None and entry.axis is not None:  # one chosen step: the codes that occur are all there are
         lowest, highest = int(weight.codes.min()), int(weight.codes.max())
     ends = [weight.scale * np.float32(code) + weight.offset for code in (lowest, highest)]
+    if weight.block:
+        both = np.stack(ends)
+        ends = [both.min(axis=(0, 2)), both.max(axis=(0, 2))]
     low, high = (np.broadcast_to(end, channels) if end.ndim == 0 or len(end) != channels else end for end in ends)
     return np.minimum(low, high), np.maximum(low, high)
 

@@ -14,7 +14,7 @@ from ptq_lab.entries import TensorPlan
 from ptq_lab.graph import Model
 from ptq_lab.numerics import QuantizedWeight, dequantize_weight, weight_error
 from ptq_lab.numerics.rounding import settle
-from ptq_lab.plan import QuantPlan
+from ptq_lab.plan import QuantPlan, in_blocks
 from ptq_lab.progress import Progress, Step, silent
 from ptq_lab.runtime import CPU, Feeds
 from ptq_lab.search.layer_inputs import Linear, find_linear, read_layer
@@ -118,8 +118,12 @@ def _settled(entry: TensorPlan, values: NDArray[np.float32]) -> TensorPlan:
     """Give a weight of which it is not known what reads it the grids of the least squared error."""
     old = entry.weight
     assert old is not None  # the plan has codes
-    if entry.axis is None or entry.has_single_step or entry.bits > 8:
+    if entry.axis is None or entry.has_single_step or entry.symmetric or entry.bits > 8:  # symmetric: no offsets
         return entry
+    if entry.block_length:
+        searched = in_blocks(entry, values, search=True)
+        better = weight_error(values, searched) < weight_error(values, old)
+        return replace(entry, weight=searched) if better else entry
     front = np.moveaxis(values, entry.axis, 0)
     rows = front.reshape(len(front), -1)
     codes, scale, offset = np.empty(rows.shape, old.codes.dtype), np.empty_like(old.scale), np.empty_like(old.offset)

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptq_lab.numerics import QuantizedWeight, dequantize_weight
+from ptq_lab.numerics.blocked import fit_blocks, round_scales
 from ptq_lab.numerics.outcome import Outcome
 from ptq_lab.numerics.rounding import Steps, descend, fit_range, hand_on
 from ptq_lab.numerics.targets import RIDGE, Moments, choose_aim
@@ -169,8 +170,7 @@ class LayerWork:
             gain, bias = np.where(better, other_gain, gain), np.where(better, other_bias, bias)
             least = np.minimum(errors, least)
         if (gain != 1.0).any():
-            factor = gain.astype(np.float32)
-            weight = replace(weight, scale=weight.scale * factor, offset=weight.offset * factor)
+            weight = _stretched(weight, gain.astype(np.float32))
             given = self.given(dequantize_weight(weight))
         return weight, given, bias.astype(np.float32)
 
@@ -194,6 +194,8 @@ class LayerWork:
             self.offer(name, self._stored(self._range(self.float_rows, weights)))
 
     def _range(self, rows: Array, importance: Array | None) -> Steps:
+        if self.weight.block:
+            return fit_blocks(rows, self.weight.bits, self.weight.block, importance)
         if self.weight.axis is not None:
             return fit_range(rows, self.weight.bits, importance, free=self._free)
         scale, offset = self.weight.scale, self.weight.offset - self.weight.scale * self._top
@@ -212,7 +214,7 @@ class LayerWork:
             steps = hand_on(target, covariance, steps)
             self.offer("gptq", self._stored(steps))
         if self.recipe.descent:
-            refits = self.recipe.refit and self.weight.axis is not None
+            refits = self.recipe.refit and self.weight.axis is not None and not self.weight.block
             self.offer("descent", self._stored(descend(target, covariance, steps, refits=refits)))
 
     def _target(self, moments: list[Moments]) -> Array:
@@ -251,12 +253,12 @@ class LayerWork:
     @property
     def _free(self) -> bool:
         """Whether channels have offsets; of two levels one would have to be zero without."""
-        return self.weight.bits <= self.recipe.offsets or self.weight.bits == 1
+        return not self.weight.block and (self.weight.bits <= self.recipe.offsets or self.weight.bits == 1)
 
     @property
     def _recoded(self) -> bool:
         """Whether the codes that were there have offsets that are not to be stored."""
-        return self.layer.alone and self.weight.axis is not None and not self._free
+        return self.layer.alone and self.weight.axis is not None and not self._free and not self.weight.block
 
     @property
     def _centred(self) -> bool:
@@ -285,6 +287,8 @@ class LayerWork:
 
     def _stored(self, steps: Steps) -> QuantizedWeight:
         """Return codes and grid as a weight stores them."""
+        if self.weight.block:
+            return self._stored_blocks(steps)
         per_channel = self.weight.axis is not None
         scale = steps.scale.reshape(-1) if per_channel else steps.scale.reshape(-1)[0]
         low = steps.offset.reshape(-1) if per_channel else steps.offset.reshape(-1)[0]
@@ -302,6 +306,27 @@ class LayerWork:
             spread_correction=np.ones_like(exact),
             mean_correction=offset + zero_point * exact,
         )
+
+    def _stored_blocks(self, steps: Steps) -> QuantizedWeight:
+        """Return codes with a scale for each block, and no offsets, as a weight stores them."""
+        scale = np.swapaxes(steps.scale[:, :: self.weight.block], 1, 2).reshape(self.weight.scale.shape)
+        zeros = np.zeros((len(scale), 1), np.float32)
+        return replace(
+            self.weight,
+            codes=(self.layer.whole(steps.codes) - self._top).astype(self.weight.codes.dtype),
+            scale=np.ascontiguousarray(scale),
+            offset=zeros,
+            step=scale.astype(np.float64),
+            mean_correction=np.zeros(scale.shape),
+        )
+
+
+def _stretched(weight: QuantizedWeight, factor: Array) -> QuantizedWeight:
+    """Return a weight whose channels are multiplied by a factor each."""
+    if not weight.block:
+        return replace(weight, scale=weight.scale * factor, offset=weight.offset * factor)
+    scale = round_scales(weight.scale * factor[:, None])
+    return replace(weight, scale=scale, offset=weight.offset * factor[:, None])
 
 
 def _sum(moments: list[Moments]) -> Moments:

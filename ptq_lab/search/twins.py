@@ -100,7 +100,7 @@ class Twins:
         graph = self._models[QUANTIZED].graph
         for name, values in weights.items():
             self._replaced.add(name)
-            _overwrite(graph, name, values)
+            overwrite(graph, name, values)
         for name, bias in biases.items():
             set_bias(graph, self._nodes[name], bias)
 
@@ -131,7 +131,7 @@ class Twins:
         self._known.discard(tensor)
 
 
-def _overwrite(graph: ir.Graph, name: str, values: NDArray[np.float32]) -> None:
+def overwrite(graph: ir.Graph, name: str, values: NDArray[np.float32]) -> None:
     """Replace a constant for all who read it: an initializer or what a Constant node gives."""
     found = graph.initializers.get(name)
     if found is not None:

@@ -271,6 +271,10 @@ TYPING = """async () => {
 }"""
 
 
+FILE_MODEL = "window.jupyterapp.shell.currentWidget.content.editor.model"
+FILE_TYPES = {"PTQ config": "text/x-ptq-config", "TTCN_CFG": "text/x-ttcn-cfg"}  # the latter is Lab's idea of .cfg
+
+
 @pytest.fixture
 def page(browser: Any, front: Any) -> Iterator[Any]:
     context = browser.new_context(viewport={"width": 1280, "height": 900})
@@ -289,6 +293,18 @@ def test_a_configuration_file_gets_the_same_services(page: Any, front: Any) -> N
     page.wait_for_selector(".cm-content[data-language=ptq-ini]", timeout=60_000)
     page.wait_for_selector(".cm-lintRange-error")
     assert page.locator(".cm-lintRange-error").inner_text() == "bit_nums"
+
+
+def test_a_configuration_has_a_type_and_a_name_of_its_own_as_long_as_it_is_one(page: Any, front: Any) -> None:
+    (front.folder / "named.cfg").write_text(CONFIG)
+    page.goto(front.page("named.cfg"))
+    page.wait_for_selector(".cm-content[data-language=ptq-ini]", timeout=60_000)
+    bar = page.locator("#jp-main-statusbar .jp-StatusBar-Item")
+    for text, name in ((CONFIG, "PTQ config"), ("[metadata]\nname=x\n", "TTCN_CFG"), ("[ptq_lab]\n", "PTQ config")):
+        page.evaluate(f"text => {FILE_MODEL}.sharedModel.setSource(text)", text)
+        page.wait_for_function(f"type => {FILE_MODEL}.mimeType === type", arg=FILE_TYPES[name])
+        if front.app == "lab":  # the other front end has no such bar
+            bar.filter(has_text=name).wait_for()
 
 
 def test_a_file_of_another_program_is_left_alone(page: Any, front: Any) -> None:

@@ -49,7 +49,7 @@ def test_running_a_cell_shows_summary_charts_and_table_without_leaving_the_machi
     assert "Left in float" in report.inner_text()
     assert "smaller" in report.inner_text()
     page.wait_for_function("document.querySelectorAll('.js-plotly-plot .main-svg .bars path').length > 10")
-    assert page.locator(".js-plotly-plot").count() == 3
+    assert page.locator(".js-plotly-plot").count() == 4
     report.get_by_text("layers as a table").click()
     assert report.locator("tbody tr").first.is_visible()
     assert report.locator("tbody tr").count() > 5

@@ -24,6 +24,7 @@ ROOT = Path(ptq_lab.__file__).parent.parent
 SCREENS = ROOT / "screens"
 CELLS = {
     "number_line": "ptq_lab.lesson.number_line()",
+    "handing_on": "ptq_lab.lesson.handing_on()",
     "granularity": "ptq_lab.lesson.granularity()",
     "widths": "ptq_lab.lesson.widths()",
     "inspector": "ptq_lab.inspect('photo_denoiser', 'layer3/Conv (activation)')",
@@ -32,6 +33,7 @@ CELLS = {
 }
 SLIDERS = {
     "number_line": ["value", "bits", "low", "high"],
+    "handing_on": ["first weight", "second weight", "correlation of inputs"],
     "granularity": ["bits"],
     "widths": ["bits"],
     "inspector": ["bits", "threshold", "channel"],
@@ -189,7 +191,15 @@ def executed(lab: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     return notebook
 
 
-TWINS = ("scale 0.4286", "per block of 3", "dB per bit measured", "best threshold", "against the true picture", "place")
+TWINS = (
+    "scale 0.4286",
+    "handed on",
+    "per block of 3",
+    "dB per bit measured",
+    "best threshold",
+    "against the true picture",
+    "place",
+)
 
 
 def test_a_notebook_opened_again_without_its_kernel_still_shows_every_lesson(

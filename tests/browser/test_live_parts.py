@@ -328,6 +328,11 @@ def test_form_and_text_follow_each_other_and_only_what_applies_can_be_changed(vi
     page.keyboard.type("[full_quant_param]\nactivation_quant_method=KL\n")
     page.wait_for_function("document.querySelector('.ptq-editor .problems').textContent.includes('not used, because')")
     assert text.input_value().endswith("[full_quant_param]\nactivation_quant_method=KL\n")
+    page.keyboard.type("# " + "a remark that is much longer than the pane is wide, with_a_word_too_" + 150 * "x")
+    assert text.evaluate("e => e.scrollWidth <= e.clientWidth")  # long lines go on in the next one
+    page.keyboard.press("Shift+Home")
+    page.keyboard.press("Shift+Home")
+    page.keyboard.press("Delete")
     weights = page.locator(".ptq-editor details", has_text="weight_quant_param").first
     page.get_by_label("quant_type").first.select_option("FULL_QUANT")
     page.wait_for_function(

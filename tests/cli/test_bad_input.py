@@ -128,7 +128,10 @@ CONFIGS: dict[str, tuple[bytes, str]] = {
     "wrong encoding": (GOOD.encode("utf-16"), "UTF-8"),
     "no calibration data": (b"[common_quant_param]\nquant_type=FULL_QUANT\n", "needs calibration data"),
     "nothing to do": (b"[common_quant_param]\nbit_num=8\n", "nothing to do"),
-    "not implemented": (GOOD.encode() + b"[weight_quant_param]\ndequant_strategy=ON_THE_FLY\n", "not implemented yet"),
+    "not implemented": (
+        GOOD.encode() + b"[transform_quant_param]\nexport_precision_mode=FLOAT32\n",
+        "not implemented yet",
+    ),
 }
 
 

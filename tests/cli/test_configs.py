@@ -53,7 +53,7 @@ def test_a_pinned_layer_that_the_model_does_not_have_is_said(run: Run, digits: D
 def test_what_is_not_implemented_is_said_before_it_is_run(run: Run, tmp_path: Path) -> None:
     path = tmp_path / "full.cfg"
     path.write_text(
-        "[common_quant_param]\nquant_type=WEIGHT_QUANT\n[weight_quant_param]\ndequant_strategy=ON_THE_FLY\n"
+        "[common_quant_param]\nquant_type=WEIGHT_QUANT\n[transform_quant_param]\nexport_precision_mode=FLOAT32\n"
     )
     said = run("check", path)
     assert said.code == 2

@@ -31,7 +31,7 @@ def test_wrong_input_is_one_message_and_exit_2(run: Run, tmp_path: Path) -> None
     for arguments, message in (
         (("unpack", "missing.ptqz", "x.onnx"), "missing.ptqz: cannot be read"),
         (("unpack", plain, "x.onnx"), "q.onnx: is no .ptqz container"),
-        (("pack", demo.load("digits_cnn").model_path, "x.ptqz"), "was not quantized by ptq_lab"),
+        (("pack", demo.load("digits_cnn").model_path, "x.ptqz"), "is a float model, and a container is for"),
         (("pack", "missing.onnx", "x.ptqz"), "missing.onnx: no such file"),
         (("pack", plain, tmp_path), "is a folder"),
     ):

@@ -31,8 +31,9 @@ KEYS = {
     "dump_model_name provider plugin_custom_ops enable_custom_op custom_fusion_pattern op_attrs device_id "
     "output_type inputs_to_variable outputs_to_variable",
     "ptq_lab": "effort encode providers activation_quant_method preprocess_order antialias mindspore_csv "
-    "debug_quantiles equalize bias_correction_mode quantize_ops dynamic_strategy performance",
-    "ptq_lab.weights": "search_ranges correct_biases fit_activations gptq descend refit_scales blend offsets positions",
+    "debug_quantiles equalize bias_correction_mode quantize_ops weight_bits dynamic_strategy performance",
+    "ptq_lab.weights": "search_ranges correct_biases fit_activations gptq descend refit_scales blend offsets positions "
+    "block_size run_time_arithmetic",
     "ptq_lab.mixed_bit": "target_size_mb average_bits compression_ratio min_cosine max_metric_drop time_limit_s bits",
 }
 STRICT = {"registry", "micro_param", "acl_option_cfg_param", "cpu_option_cfg_param", "om_converter", "model_param"}

@@ -311,7 +311,7 @@ UNSUPPORTED = {
         "mindspore_csv=true\nequalize=false\nbias_correction_mode=LOCAL\nquantize_ops=all\ndynamic_strategy=ACWC\n",
         [],
     ),
-    "on the fly": (WEIGHT + "[weight_quant_param]\ndequant_strategy=ON_THE_FLY\n", ["dequant_strategy"]),
+    "on the fly": (WEIGHT + "[weight_quant_param]\ndequant_strategy=ON_THE_FLY\n", []),
     "gptq": (WEIGHT + "[weight_quant_param]\nquant_strategy=GPTQ\n", []),
     "float export": (WEIGHT + "[transform_quant_param]\nexport_precision_mode=FLOAT32\n", ["export_precision_mode"]),
     "a section that is not used": (WEIGHT + "[full_quant_param]\nsmooth_alpha=0.1\nper_channel=false\n", []),
@@ -329,8 +329,14 @@ class TestUnsupported:
         assert [problem.key for problem in unsupported(load_config(text))] == keys
 
     def test_a_refusal_names_line_option_and_what_works(self) -> None:
-        problems = unsupported(load_config(WEIGHT + "[weight_quant_param]\ndequant_strategy=ON_THE_FLY\n"))
+        problems = unsupported(load_config(WEIGHT + "[transform_quant_param]\nexport_precision_mode=FLOAT32\n"))
         assert [str(problem) for problem in problems] == [
-            "line 4: [weight_quant_param] dequant_strategy: ON_THE_FLY is not implemented yet; leave it out"
+            "line 4: [transform_quant_param] export_precision_mode: FLOAT32 is not implemented yet; so far: QUANT"
         ]
-        assert (problems[0].column, problems[0].end_column) == (18, 28)
+        assert (problems[0].column, problems[0].end_column) == (23, 30)
+
+
+def test_an_option_that_does_not_work_so_far_says_what_to_use_instead() -> None:
+    text = "[common_quant_param]\nquant_type=FULL_QUANT\n[full_quant_param]\nenable_smooth_shift=true\n"
+    (problem,) = unsupported(load_config(text))
+    assert problem.hint == "leave it out; smooth_alpha rescales without centring"

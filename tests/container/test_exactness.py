@@ -230,7 +230,7 @@ def test_failed_packing_leaves_the_old_file_as_it_was(tmp_path: Path, monkeypatc
 def test_models_that_cannot_be_packed_are_refused_in_words(tmp_path: Path) -> None:
     pair = both(matmul().proto, tmp_path, 4)
     onnx.save(matmul().proto, tmp_path / "float.onnx")
-    with pytest.raises(ModelError, match="was not quantized by ptq_lab"):
+    with pytest.raises(ModelError, match="is a float model, and a container is for quantized ones"):
         pack(tmp_path / "float.onnx", tmp_path / "c.ptqz")
     with pytest.raises(ModelError, match="is a container already"):
         pack(pair.container, tmp_path / "c.ptqz")

@@ -3,7 +3,10 @@
 import json
 import re
 from typing import Any
+from xml.etree import ElementTree
 
+from ptq_lab.figures.bits import bits_html
+from ptq_lab.figures.depth import depth_html
 from ptq_lab.figures.layers import draw_layers, layers_text
 from ptq_lab.figures.tables import layers_html
 
@@ -81,3 +84,23 @@ def test_where_widths_differ_every_layer_says_its_own(made: Any) -> None:
     assert bars["bytes after"] == ("5", "3")
     assert all(trace.text is None for trace in draw_layers(made.report()).data)
     assert [line.split()[1] for line in layers_text(mixed).splitlines()[2:]] == ["5", "-", "3"]
+
+
+def test_the_picture_without_script_names_its_layers_below_the_bars_where_they_fit(made: Any) -> None:
+    few = [made.layer(i, node=f"/net/block{i}/conv/Conv") for i in range(3)]
+    many = [made.layer(i, node=f"/net/block{i}/conv/Conv") for i in range(49)]
+    for draw in (layers_html, bits_html):
+        below = re.findall(r"rotate\(-40\)\">(.*?)</text>", draw(made.report(few)))
+        assert below == ["block0", "block1", "block2"]
+        assert "rotate" not in draw(made.report(many))
+
+
+def test_what_is_left_of_a_picture_without_its_tags_still_tells_the_layers_apart(made: Any) -> None:
+    report = made.report([made.layer(0, node="stem"), made.in_float(1, node="head")])
+    found = made.explanation([made.error(0, node="stem"), made.error(1, node="head")])
+    for picture in (layers_html(report), bits_html(report), depth_html(found)):
+        words = [part.strip() for part in re.sub(r"<[^>]*>", "", picture).split(";")]
+        assert sum(part.startswith("stem: ") for part in words) == 1
+        assert sum(part.startswith("head: ") for part in words) == 1
+        assert {"stem", "head"} <= set(words)
+        ElementTree.fromstring(re.findall(r"<svg.*</svg>", picture, re.DOTALL)[0])

@@ -52,7 +52,7 @@ def deep_explorer(layers: int) -> ptq_lab.MixedBitExplorer:
     ]
     weights = {f"w{i}": random(6, 6, seed=i, scale=0.4) for i in range(layers)}
     proto = model(nodes, {"h0": (1, 6)}, [f"h{layers}"], weights)
-    return ptq_lab.explore(proto, [{"h0": random(1, 6, seed=k)} for k in range(4)])
+    return ptq_lab.explore(proto, [{"h0": random(1, 6, seed=0)}])  # what is looked at depends on no sample
 
 
 def test_a_move_edits_the_explorer_and_answers_with_what_it_predicts(part: Part) -> None:

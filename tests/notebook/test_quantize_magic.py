@@ -11,6 +11,7 @@ from IPython.core.error import UsageError
 
 from ptq_lab.errors import ConfigError, ModelError
 from ptq_lab.plan import QuantPlan
+from ptq_lab.report.text import format_bytes
 
 PLOTLY = "application/vnd.plotly.v1+json"
 
@@ -139,6 +140,9 @@ def test_dry_run_shows_the_pinned_width_of_a_layer(shell: Any, cell: Any) -> Non
         ("{demo.model_path} --samples {value}", r": \{value\} has no value"),
         ("{demo.model_path} --samples 'a{b'", "cannot be replaced by a value; check the braces"),
         ("{missing}/{demo.name}.onnx --samples {demo.calib_path}", r": \{missing\} has no value"),
+        ("$demo -o $missing", r": \$missing has no value"),
+        ("$demo -o {missing}", r": \{missing\} has no value"),
+        ("{demo.model_path} -o $missing.onnx", r": \$missing\.onnx has no value"),
     ],
 )
 def test_a_wrong_first_line_is_one_line_that_says_what_is_wrong(shell: Any, cell: Any, line: str, says: str) -> None:
@@ -201,3 +205,22 @@ def test_an_explanation_at_the_end_of_a_cell_is_shown_as_a_diagnosis_with_pictur
     assert "<svg" in data["text/html"]
     assert "<script" not in data["text/html"]
     assert data["text/plain"].startswith("diagnosis")
+
+
+def test_a_cell_says_what_its_file_replaced(shell: Any, cell: Any) -> None:
+    shell.outputs_of("%config PTQLab.report = 'none'")
+    (first,) = shell.outputs_of(cell("demo.model_path -o q.onnx -r first"))
+    assert "replaced" not in first.data["text/plain"]
+    (second,) = shell.outputs_of(cell("demo.model_path -o q.onnx -r second", bits=16))
+    size = format_bytes(shell.user_ns["first"].report.summary.bytes_after)
+    cosine = f"cosine {shell.user_ns['first'].report.summary.cosine_mean:.6f}"
+    said = f"q.onnx replaced first (WEIGHT_QUANT, 8 bits, {size}, {cosine})"
+    assert second.data["text/plain"].endswith(said)
+    (third,) = shell.outputs_of(cell("demo.model_path -o q"))
+    assert "q.onnx replaced second (WEIGHT_QUANT, 16 bits" in third.data["text/plain"]
+    (fourth,) = shell.outputs_of(cell("demo.model_path -o q"))
+    assert "q.onnx replaced the run before (WEIGHT_QUANT, 8 bits" in fourth.data["text/plain"]
+    Path("q.onnx").write_bytes(b"something else")
+    shell.outputs_of("%config PTQLab.report = 'short'")
+    (fifth,) = shell.outputs_of(cell("demo.model_path -o q.onnx"))
+    assert "q.onnx, which replaced a file of 14 B" in " ".join(fifth.data["text/plain"].split())

@@ -124,3 +124,10 @@ def test_a_cell_that_explains_prints_code_that_explains(shell: Any, cell: Any, r
         run(sys.executable, "-c", f"{python}\nprint([c.kind for c in kept.report.explanation.causes])") == f"{causes}\n"
     )
     assert "diagnosis" in run("sh", "-c", command)
+
+
+def test_the_command_names_the_kind_of_file_that_the_cell_writes(shell: Any) -> None:
+    text = "%%quantize demo.model_path --show-code -r kept\n[common_quant_param]\nquant_type=WEIGHT_QUANT\nbit_num=8\n"
+    _, command = code_of(shell, f"{text}[ptq_lab]\nencode=entropy\n")
+    assert f"--outputFile={shell.user_ns['kept'].model_path.name} " in command
+    assert "--outputFile=model_quantized.ptqz " in command

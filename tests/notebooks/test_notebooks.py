@@ -26,7 +26,7 @@ def execute(path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> nbform
     notebook = nbformat.read(path, as_version=4)
     NotebookClient(
         notebook,
-        timeout=120,
+        timeout=300,  # for a cell; one that sweeps takes minutes on a busy machine
         kernel_name="python3",
         store_widget_state=False,
         resources={"metadata": {"path": str(folder)}},
@@ -201,3 +201,64 @@ def test_mixed_bits_compares_three_ways_draws_the_front_and_writes_what_it_chose
     assert "50.0 kB cannot be reached" in said
     assert "the same widths: True" in said
     assert (tmp_path / "digits_mixed.onnx").exists()
+
+
+@pytest.mark.notebook
+def test_low_bits_lose_with_every_bit_less_by_rounding_and_much_less_at_the_best_effort(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    notebook = execute(ROOT / "notebooks" / "08_low_bits.ipynb", tmp_path, monkeypatch)
+    bundles = bundles_of(notebook)
+    said = "".join(output.text for cell in notebook.cells for output in cell.get("outputs", []) if "text" in output)
+    rows = re.findall(r"^ +(\d) +[\d.]+ kB +([\d.]+) +([\d.]+) +([\d.]+) ", said, re.MULTILINE)
+    sweep = {int(bits): tuple(map(float, psnr)) for bits, *psnr in rows}
+    assert list(sweep) == [8, 6, 4, 3, 2]
+    fast = [psnr[0] for psnr in sweep.values()]
+    assert fast == sorted(fast, reverse=True)
+    assert all(psnr[2] > max(psnr[:2]) for bits, psnr in sweep.items() if bits < 8)
+    assert max(sweep[8]) - min(sweep[8]) < 0.1
+    assert sweep[2][2] - sweep[2][0] > 5
+
+    steps = re.findall(r"^([a-zA-Z0-9. ]{10}) +([\d.]+) 0\.\d+ +([\d.]+) 0\.\d+$", said, re.MULTILINE)
+    ladders = {name.strip(): (float(three), float(two)) for name, three, two in steps}
+    assert list(ladders) == ["rounding", "biases", "gains", "ranges", "GPTQ", "sweeps", "scales", "blend 0.5", "best"]
+    assert ladders["rounding"] == (sweep[3][0], sweep[2][0])
+    for at in (0, 1):  # W3, W2
+        assert ladders["rounding"][at] < ladders["biases"][at] < ladders["ranges"][at] < ladders["GPTQ"][at]
+        assert ladders["blend 0.5"][at] > ladders["GPTQ"][at]
+
+    answers = re.findall(r"^ +([42])  (fast|balanced|best) +([\d.]+) ", said, re.MULTILINE)
+    top1 = {(bits, effort): float(share) for bits, effort, share in answers}
+    assert len(top1) == 6
+    assert top1["2", "best"] > top1["2", "fast"] + 0.1
+    (gallery,) = [bundle for bundle in bundles if "One picture through 8 runs" in bundle.get("text/html", "")]
+    assert gallery["text/html"].count("data:image/png;base64,") == 3 + 2 * 8
+    (figure,) = [bundle[PLOTLY] for bundle in bundles if PLOTLY in bundle]
+    before, after = (trace["y"] for trace in figure["data"])
+    assert max(after) < min(0.1, max(before))
+
+
+@pytest.mark.notebook
+def test_storage_shows_where_bytes_are_what_codes_are_worth_and_loads_what_it_packed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    notebook = execute(ROOT / "notebooks" / "05_storage.ipynb", tmp_path, monkeypatch)
+    bundles = bundles_of(notebook)
+    (sizes, bits) = [bundle for bundle in bundles if PLOTLY in bundle]
+    assert "Where the bytes are" in sizes[PLOTLY]["layout"]["title"]["text"]
+    assert {trace["name"] for trace in bits[PLOTLY]["data"]} >= {"packed", "coded, with scales", "Shannon bound"}
+    assert "Shannon bound" in bits["text/html"]
+    said = "".join(output.text for cell in notebook.cells for output in cell.get("outputs", []) if "text" in output)
+    files = dict(re.findall(r"^digits\.(onnx|ptqz) +([\d,]+) bytes", said, re.MULTILINE))
+    assert int(files["ptqz"].replace(",", "")) < 0.9 * int(files["onnx"].replace(",", ""))
+    rows = re.findall(r"^ +(\d) +([\d.]+) +([\d.]+) +([\d.]+)$", said, re.MULTILINE)
+    assert len(rows) == 5
+    assert all(float(bound) < float(entropy) < float(width) for width, entropy, _, bound in rows)
+    ways = re.findall(r"^\d bits +([\d,]+) +([\d.]+) +([\d,]+) +([\d.]+) +\d+ of \d+", said, re.MULTILINE)
+    assert len(ways) == 3
+    for grids, error, chosen, ours in ways:
+        assert int(chosen.replace(",", "")) < int(grids.replace(",", ""))
+        assert float(ours) <= float(error)
+    assert "the same answers to the last bit: True" in said
+    assert "packed and unpacked, the same file: True" in said
+    assert re.search(r"damaged\.ptqz: the tensor \S+ cannot be decoded: its checksum is wrong", said)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from ptq_lab.numerics.blocked import fit_blocks
 from ptq_lab.numerics.outcome import Outcome
 from ptq_lab.numerics.rounding import Steps, descend, fit_range, hand_on, loss, nearest, refit, settle
 from ptq_lab.numerics.solve import inverse_factor, solve_rows
@@ -154,3 +156,32 @@ def test_a_gain_and_a_shift_that_were_put_in_are_found_behind_an_activation_and_
     assert np.allclose(found[0], gain, atol=0.02)
     assert np.allclose(found[1], shift, atol=0.02)
     assert outcome.errors(given_ * found[0].astype(np.float32) + found[1].astype(np.float32)).max() < 1e-4
+
+
+@given(shape=shapes, bits=st.integers(2, 8), seed=seeds)
+@settings(max_examples=40, deadline=None)
+def test_scales_that_are_written_out_for_every_input_round_as_one_for_all_does(
+    shape: tuple[int, int, int], bits: int, seed: int
+) -> None:
+    weight, covariance = layer(shape, seed)
+    grid = fit_range(weight, bits, free=False)
+    spread = replace(grid, scale=grid.scale.repeat(shape[1], axis=1), offset=grid.offset.repeat(shape[1], axis=1))
+    for one, many in (
+        (hand_on(weight, covariance, grid), hand_on(weight, covariance, spread)),
+        (descend(weight, covariance, grid, refits=False), descend(weight, covariance, spread, refits=False)),
+    ):
+        assert np.array_equal(one.codes, many.codes)
+        assert np.array_equal(one.values, many.values)
+
+
+@pytest.mark.parametrize("size", [96, 75])
+def test_in_blocks_handing_on_and_sweeps_help_as_well(size: int) -> None:
+    weight, covariance = layer((2, size, 30), 9)
+    start = fit_blocks(weight, 3, 32)
+    assert start.scale.shape == weight.shape
+    assert len(np.unique(start.scale[0, :, 0])) == 3
+    handed = hand_on(weight, covariance, start)
+    swept = descend(weight, covariance, handed, refits=False)
+    losses = [float(loss(weight, covariance, steps).sum()) for steps in (start, handed, swept)]
+    assert losses[2] < losses[1] < 0.95 * losses[0]
+    assert np.array_equal(swept.scale, start.scale)

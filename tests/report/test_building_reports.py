@@ -69,7 +69,7 @@ def test_json_holds_every_field_and_the_ratio(tmp_path: Path) -> None:
     text = report.to_json(tmp_path / "r.json")
     assert (tmp_path / "r.json").read_text() == text + "\n"
     data = strict(text)
-    tables = {"layers", "outputs", "activations", "performance", "products", "errors", "pairs", "weights"}
+    tables = {"layers", "outputs", "activations", "performance", "products", "errors", "pairs", "weights", "steps"}
     assert set(data) == {"summary", "sample", "predictions", "explanation", "manifest", *tables}
     assert data["summary"]["compression_ratio"] == pytest.approx(report.summary.compression_ratio)
     assert data["summary"]["bits"] == 5

@@ -117,6 +117,9 @@ def test_a_metric_is_scored_on_both_sessions_in_order() -> None:
             seen.append(session)
             return Judged(score=float(len(seen)))
 
+        def judge_float(self, model: Any, providers: Any) -> Judged:
+            return self.judge(open_session(model, providers=providers))
+
     found = measure(original, original, Given([matmul().feeds]), Judge())
     assert (found.metric, found.before, found.after, found.compared_on) == ("calls", 1.0, 2.0, "three inputs")
     assert len(set(map(id, seen))) == 2

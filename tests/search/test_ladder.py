@@ -90,11 +90,13 @@ def test_the_result_does_not_depend_on_how_much_is_kept_in_memory(name: str) -> 
 
 
 _RUN = """
-import hashlib, sys, ptq_lab
+import hashlib, sys, numpy, ptq_lab
 from ptq_lab import demo
 card = demo.load("digits_transformer")
+few = [{"tokens": tokens} for tokens in numpy.load(card.calib_path)["tokens"][:48]]  # all steps, a third of the work
 config = {"common_quant_param": {"quant_type": "WEIGHT_QUANT", "bit_num": 3}, "ptq_lab": {"effort": "best"}}
-result = ptq_lab.quantize(card.model_path, config, samples=card.calib_path)
+result = ptq_lab.quantize(card.model_path, config, samples=few)
+assert "weights" in str(result.report.summary.notes)
 print(hashlib.sha256(result.model_path.read_bytes()).hexdigest())
 """
 
@@ -358,3 +360,29 @@ def test_an_interrupted_rung_is_said_and_not_called_useless(tmp_path: Path) -> N
     assert summary.interrupted.startswith("best was stopped after ")
     assert "did not help" not in " ".join(summary.notes)
     assert "best so far" in render_text(result.report).splitlines()[3]
+
+
+@EVERY
+@pytest.mark.parametrize("on_the_fly", [False, True], ids=["folded", "on the fly"])
+def test_weights_in_blocks_climb_the_ladder_as_well_and_keep_their_blocks(name: str, on_the_fly: bool) -> None:
+    proto, fit, judges = many(name)
+    before, whole = rounded(proto, 4)
+    decoder = "MatMulNBits" if on_the_fly else ""
+    entries = tuple(
+        replace(
+            entry,
+            block=32 if on_the_fly and entry.op_type == "MatMul" else 8,
+            on_the_fly=decoder if entry.op_type == "MatMul" else "",
+            weight=None,
+        )
+        for entry in whole.entries
+        if entry.op_type in ("Conv", "MatMul", "Gemm") and len(entry.shape) in (2, 4)
+    )
+    plan = round_weights(replace(whole, entries=entries), before.weight)
+    assert any(entry.block_length for entry in plan.entries)
+    better = improve_weights(plan, before, list(fit), BEST).plan
+    for old, new in zip(plan.entries, better.entries, strict=True):
+        assert old.weight is not None
+        assert new.weight is not None
+        assert (new.weight.block, new.weight.scale.shape) == (old.weight.block, old.weight.scale.shape)
+    assert error_of(before, better, judges) < 0.8 * error_of(before, plan, judges)

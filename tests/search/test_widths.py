@@ -21,6 +21,7 @@ from ptq_lab.numerics.entropy import code_entropy
 from ptq_lab.numerics.step import find_step, step_codes, try_step
 from ptq_lab.numerics.width_errors import width_errors
 from ptq_lab.plan import QuantPlan, make_plan
+from ptq_lab.progress import Step
 from ptq_lab.search.allocate import Tables, meet_error
 from ptq_lab.search.front import fit_error, fit_size, pareto_front
 from ptq_lab.search.packed import PackedWidths
@@ -244,14 +245,55 @@ def test_auto_tune_is_coarser_than_eight_bits_and_near_its_cosine() -> None:
         ({"target_size_mb": 0.02}, r"target_size_mb: no allocation is so small; with bits=.* it takes .* to .*"),
         ({"min_cosine": 0.99999999}, r"min_cosine: no allocation keeps a cosine .* the most exact one reaches 0\.99"),
         ({"max_metric_drop": 0.1}, r"max_metric_drop: needs something that evaluates"),
+        ({"compression_ratio": 40.0}, r"target_size_mb: no allocation is so small"),
     ],
     ids=str,
 )
-def test_what_cannot_be_reached_is_said_with_what_can_be(budget: dict[str, float], words: str, tmp_path: Path) -> None:
+def test_what_cannot_be_reached_is_said_before_anything_is_measured(
+    budget: dict[str, Any], words: str, tmp_path: Path
+) -> None:
     config = {"common_quant_param": MIXED, "ptq_lab.mixed_bit": budget}
+    told: list[Step] = []
     with pytest.raises(ConfigError, match=words):
-        quantize(DIGITS.model_path, config, tmp_path / "q.onnx", samples=DIGITS.calib_path)
+        quantize(DIGITS.model_path, config, tmp_path / "q.onnx", samples=DIGITS.calib_path, progress=told.append)
     assert list(tmp_path.iterdir()) == []
+    assert "sensitivity" not in {step.stage for step in told}
+
+
+def test_pins_that_take_more_than_an_average_are_said_before_anything_is_measured() -> None:
+    config = {"common_quant_param": MIXED, "ptq_lab.mixed_bit": {"average_bits": 5}, "ptq_lab.layer_bits": {"*": 8}}
+    told: list[Step] = []
+    with pytest.raises(ConfigError, match=r"average_bits: no allocation is so small; .* 8\.00 bits on average"):
+        quantize(DIGITS.model_path, config, samples=DIGITS.calib_path, progress=told.append)
+    assert told == []
+
+
+def test_a_metric_that_no_allocation_keeps_is_said_before_anything_is_measured(tmp_path: Path) -> None:
+    config = {"common_quant_param": MIXED, "ptq_lab.mixed_bit": {"max_metric_drop": 0.001, "bits": [1]}}
+    told: list[Step] = []
+    with pytest.raises(ConfigError, match=r"max_metric_drop: no allocation keeps .* the most exact one loses 0\.[1-9]"):
+        quantize(
+            DIGITS.model_path,
+            config,
+            tmp_path / "q.onnx",
+            samples=DIGITS.calib_path,
+            evaluate=DIGITS.evaluate,
+            progress=told.append,
+        )
+    assert "sensitivity" not in {step.stage for step in told}
+
+
+def test_the_float_model_is_scored_once_for_the_search_and_the_report() -> None:
+    scored: list[bool] = []
+
+    def metric(session: Any) -> float:
+        scored.append("ptq_lab.version" not in session.get_modelmeta().custom_metadata_map)
+        return 1.0
+
+    config = {"common_quant_param": MIXED, "ptq_lab.mixed_bit": {"max_metric_drop": 0.02, "bits": [4, 8]}}
+    quantize(DIGITS.model_path, config, samples=DIGITS.calib_path, evaluate=metric)
+    assert scored.count(True) == 1
+    assert len(scored) > 2
 
 
 def test_without_samples_the_search_says_what_it_measured_on_and_gives_the_same_bytes_twice(tmp_path: Path) -> None:

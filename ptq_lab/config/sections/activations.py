@@ -76,6 +76,7 @@ class FullOptions(OptionGroup):
             when="When channels are far from zero on one side.",
             source=ORIGINAL,
             implemented=False,
+            instead="leave it out; smooth_alpha rescales without centring",
         ),
     ] = False
 

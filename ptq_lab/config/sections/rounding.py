@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 from types import MappingProxyType
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal, get_args
 
-from ptq_lab.config.kinds import Flag, Real, Whole
+from ptq_lab.config.kinds import Choice, Flag, Real, Whole
 from ptq_lab.config.option import OURS, Needs, Option, OptionGroup
+
+RunTimeArithmetic = Literal["float32", "int8"]
 
 _NO_SAMPLES = "there are no samples of your own"
 
 
 class RoundingOptions(OptionGroup):
-    """Which steps are tried to make quantized weights better; what is left out follows from [ptq_lab] effort."""
+    """Which steps are tried to make quantized weights better; what is left out follows from [ptq_lab] effort.
+
+    In full quantization they count at effort=best and for weights of fewer than 8 bits.
+    """
 
     section: ClassVar[str] = "ptq_lab.weights"
-    used_with: ClassVar[Needs] = MappingProxyType({"quant_type": ("WEIGHT_QUANT",)})
+    used_with: ClassVar[Needs] = MappingProxyType({"quant_type": ("WEIGHT_QUANT", "FULL_QUANT")})
 
     search_ranges: Annotated[
         bool | None,
@@ -124,3 +129,26 @@ class RoundingOptions(OptionGroup):
             example="8192",
         ),
     ] = None
+    block_size: Annotated[
+        int | None,
+        Option(
+            kind=Whole(low=16, high=256),
+            what="How many inputs of a channel of a MatMul, Gemm or Conv share a scale, at most: 16, 32, 64, 128 or "
+            "256; unset: all of them, with dequant_strategy=ON_THE_FLY 32.",
+            when="32 to 128 at 4 bits and below for transformers, when a better output is worth 4 bytes per block.",
+            source=OURS,
+            ignored="per_channel is false, or a weight has 1 bit or more than 8",
+            example="32",
+        ),
+    ] = None
+    run_time_arithmetic: Annotated[
+        RunTimeArithmetic,
+        Option(
+            kind=Choice(values=get_args(RunTimeArithmetic)),
+            what="What MatMul and Gemm compute in where their weights stay small at run time: float32, or int8, which "
+            "also rounds their inputs to 8 bits, block by block.",
+            when="int8 when speed counts more than the last digits of the output.",
+            source=OURS,
+            ignored="dequant_strategy is not ON_THE_FLY",
+        ),
+    ] = "float32"

@@ -27,9 +27,8 @@ class WeightOptions(OptionGroup):
             kind=Choice(values=get_args(DequantStrategy)),
             what="ON_THE_FLY keeps weights small in memory and restores them at every inference; "
             "unset restores them once, when the model is loaded.",
-            when="When memory at run time matters more than speed.",
+            when="When memory at run time matters more than speed; with 2, 4 or 8 bits.",
             source=ORIGINAL,
-            implemented=False,
             example="ON_THE_FLY",
         ),
     ] = None

@@ -74,7 +74,7 @@ function render({ model, el }) {
     asked = `${view}${(count += 1)}`;
     model.send({ ...message, seq: asked });
   };
-  const area = keepKeys(h("textarea", { rows: 18, spellcheck: "false", "aria-label": "Configuration as INI text", wrap: "off" }));
+  const area = keepKeys(h("textarea", { rows: 18, spellcheck: "false", "aria-label": "Configuration as INI text" }));
   area.value = model.get("text");
   const flush = () => {
     clearTimeout(timer);

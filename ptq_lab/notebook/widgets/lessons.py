@@ -12,8 +12,9 @@ import anywidget
 import traitlets
 
 from ptq_lab.errors import PtqLabError
-from ptq_lab.lesson import Granularity, Inspection, NumberLine, Pictures, WidthCurves
+from ptq_lab.lesson import Granularity, HandingOn, Inspection, NumberLine, Pictures, WidthCurves
 from ptq_lab.lesson.granularity import HEADERS as DIVISION_HEADERS
+from ptq_lab.lesson.handing_on import TOP
 from ptq_lab.lesson.look import HEADERS as CUT_HEADERS
 from ptq_lab.lesson.look import Cut, Look
 from ptq_lab.lesson.pictures import FACTORS, Drawing
@@ -64,6 +65,16 @@ class NumberLinePart(LessonPart):
     def __init__(self, line: NumberLine) -> None:
         values = {name: getattr(line, name) for name in ("value", "low", "high", "bits", "symmetric")}
         super().__init__(lambda _: values, {})
+
+
+class HandingOnPart(LessonPart):
+    """Two weights, rounded one after the other."""
+
+    _esm = script("chart", "handing_on")
+
+    def __init__(self, pair: HandingOn) -> None:
+        first = {name: getattr(pair, name) for name in ("first", "second", "correlation")}
+        super().__init__(_view_pair, first)
 
 
 class GranularityPart(LessonPart):
@@ -152,6 +163,22 @@ class PicturesPart(anywidget.AnyWidget):
             self.send({"error": str(refusal)})
             return
         self.send({**_view_drawing(drawing), "factor": asked["factor"]}, buffers=_images(drawing))
+
+
+def _view_pair(asked: View) -> View:
+    names = ("first", "second", "correlation")
+    pair = HandingOn(**{name: float(asked[name]) for name in names})
+    one, two = pair.nearest, pair.handed_on
+    return {
+        **{name: getattr(pair, name) for name in names},
+        "nearest": list(one),
+        "handed": list(two),
+        "moved": pair.moved,
+        "errors": _short(pair.error(one), pair.error(two)),
+        "radii": [_short(*pair.radii(one)), _short(*pair.radii(two))],
+        "top": TOP,
+        "sentences": list(pair.sentences()),
+    }
 
 
 def _menu(names: tuple[tuple[str, str], ...], first: str) -> list[list[str]]:
