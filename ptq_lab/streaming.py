@@ -21,7 +21,7 @@ from ptq_lab.errors import ConfigError, OutputError, Problem
 from ptq_lab.graph import Model
 from ptq_lab.graph.mapped import Pages, fetch, let_go
 from ptq_lab.numerics import QuantizedWeight, round_weight, weight_error
-from ptq_lab.plan import QuantPlan, refusing_nan
+from ptq_lab.plan import QuantPlan, in_blocks, refusing_nan
 from ptq_lab.progress import Progress, Step, silent
 from ptq_lab.report.weight_outlines import WeightLook, outline_weight
 
@@ -177,6 +177,8 @@ class Scratch:
             fetch(values, first, last)
 
         with refusing_nan(entry, values):
+            if entry.block_length:
+                return self._in_blocks(entry, values, codes)
             found = round_weight(
                 values, bits=entry.bits, axis=entry.axis, correct=entry.correct, into=codes, visit=visit
             )
@@ -188,6 +190,18 @@ class Scratch:
             visit(0, 0)
         kept = self._keep(found.weight, place + -(-codes.nbytes // 8) * 8)
         return replace(entry, weight=kept)
+
+    def _in_blocks(self, entry: TensorPlan, values: NDArray[np.float32], codes: NDArray[Any]) -> TensorPlan:
+        """Return an entry whose channels are divided; all of the weight is in memory meanwhile."""
+        weight = in_blocks(entry, values)
+        codes[...] = weight.codes
+        weight = replace(weight, codes=codes)
+        with self._alone:
+            look = WeightLook(weight_error(values, weight), outline_weight(entry, weight, values))
+        self.seen[entry.tensor] = look
+        let_go(values)
+        let_go(codes)
+        return replace(entry, weight=weight)
 
     def _keep(self, weight: QuantizedWeight, place: int) -> QuantizedWeight:
         """Return a weight whose numbers per channel lie in the file, too; of many weights they are many megabytes."""

@@ -104,7 +104,7 @@ def quantize_weights(
     streamed = is_streamed(original, config)
     rungs, about = _rungs(config, samples, streamed=streamed)
     room: Scratch | None = None
-    original = original if streamed else _tied(original, config)
+    original = _tied(original, config)
     start = _start(original, config, samples, None if streamed else rungs, progress=progress)
     prepared, decided, pins, notes = start.model, start.plan, start.pins, (*about, *start.notes)
     chosen: Chosen | None = None
@@ -135,14 +135,10 @@ def quantize_weights(
     climbed = climb(plan, prepared, samples, rungs, providers=config.lab.providers, progress=progress)
     if chosen is not None:
         climbed = chosen.within_drop(climbed, plan, write, flags.metric)
-    plan, notes = climbed.plan, (*notes, *climbed.notes)
-    plan = count_codes(plan) if config.lab.coded else plan
-    notes += costly_widths(prepared, plan)
-    raised = raise_opset(prepared, required_opset(plan))
-    if raised is not prepared:
-        checked = _verified(original, raised, samples, streamed=streamed)
-        notes += (f"opset raised from {original.opset} to {raised.opset} for this width ({checked})",)
-    quantized = apply_plan(raised, plan)
+    plan = count_codes(climbed.plan) if config.lab.coded else climbed.plan
+    notes = (*notes, *climbed.notes, *costly_widths(prepared, plan))
+    raised, about = _raised(original, prepared, plan, samples, streamed=streamed)
+    notes, quantized = (*notes, *about), apply_plan(raised, plan)
     if flags.fp16:
         quantized, halved = store_half(quantized)
         notes += (str(halved),)
@@ -154,7 +150,7 @@ def quantize_weights(
         notes=notes,
         fitted=bool(climbed.layers),
         rounding=climbed.layers,
-        seen=room.seen if room is not None else {},
+        seen=room.seen if room is not None and not _chooses_grids(config) else {},
         streamed=room is not None,
         unfit=why_not_compared(original, config, wanted=flags.metric is not None or not samples.random),
         interrupted="; ".join(stopped),
@@ -187,8 +183,12 @@ def _start(
 
 
 def _tied(original: Model, config: QuantConfig) -> Model:
-    """Return a model that holds equal weights once, unless nodes are named, which then have to keep their own."""
-    return original if config.layer_bits or config.common.skip_quant_node else tie_weights(original)
+    """Return a model that holds equal weights once, unless nodes are named, which then have to keep their own.
+
+    Of a streamed model those of one place in a file are one weight already, and all others would have to be read.
+    """
+    named = config.layer_bits or config.common.skip_quant_node
+    return original if named or is_streamed(original, config) else tie_weights(original)
 
 
 def _chooses_grids(config: QuantConfig) -> bool:
@@ -207,12 +207,17 @@ def _rounded(decided: QuantPlan, model: Model, room: Scratch | None, *, progress
     return plan
 
 
-def _verified(original: Model, raised: Model, samples: Samples, *, streamed: bool) -> str:
-    """Check that raising the opset left the function as it was, and say so; running a streamed model takes too much."""
-    if streamed:
-        return "outputs not compared: the model is streamed"
-    require_same(original, raised, next(iter(samples)))
-    return "outputs verified"
+def _raised(
+    original: Model, prepared: Model, plan: QuantPlan, samples: Samples, *, streamed: bool
+) -> tuple[Model, tuple[str, ...]]:
+    """Raise the opset if the plan needs it, and say how that was checked; running a streamed model takes too much."""
+    raised = raise_opset(prepared, required_opset(plan))
+    if raised is prepared:
+        return prepared, ()
+    if not streamed:
+        require_same(original, raised, next(iter(samples)))
+    checked = "outputs not compared: the model is streamed" if streamed else "outputs verified"
+    return raised, (f"opset raised from {original.opset} to {raised.opset} for this width ({checked})",)
 
 
 def _rungs(config: QuantConfig, samples: Samples, *, streamed: bool) -> tuple[tuple[Rung, ...], tuple[str, ...]]:

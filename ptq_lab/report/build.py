@@ -218,13 +218,7 @@ def layer_rows(
     """
     sizes, known = stored or {}, seen or {}
     quantized = [
-        _quantized_row(
-            entry,
-            read,
-            known[entry.tensor].error if entry.tensor in known else _error(entry, read),
-            sizes.get(entry.tensor),
-        )
-        for entry in plan.entries
+        _quantized_row(entry, read, sizes.get(entry.tensor), known.get(entry.tensor)) for entry in plan.entries
     ]
     kept = [
         LayerRow(
@@ -290,12 +284,9 @@ def in_graph_order(rows: Iterable[LayerRow], nodes: Iterable[str]) -> Table[Laye
     return Table(LayerRow, sorted(rows, key=lambda row: place.get(row.node, len(place))))
 
 
-def _error(entry: TensorPlan, read: Read) -> float:
+def _quantized_row(entry: TensorPlan, read: Read, stored: int | None, look: WeightLook | None) -> LayerRow:
     assert entry.weight is not None  # the pipeline rounds before it reports
-    return weight_error(read(entry.tensor), entry.weight)
-
-
-def _quantized_row(entry: TensorPlan, read: Read, error: float, stored: int | None) -> LayerRow:
+    error = weight_error(read(entry.tensor), entry.weight) if look is None else look.error
     coded = "" if stored is None else f"coded, {8 * stored / math.prod(entry.shape):.2f} bits"
     return LayerRow(
         node=entry.node,
