@@ -8,7 +8,7 @@ from html import escape
 import plotly.graph_objects as go
 
 from ptq_lab.figures import style
-from ptq_lab.figures.layers import BAR_WIDTH, layer_axis
+from ptq_lab.figures.layers import BAR_WIDTH, layer_axis, still_labels
 from ptq_lab.figures.tables import render
 from ptq_lab.report.coding_text import (
     CODING_HEADERS,
@@ -89,7 +89,9 @@ def coding_html(report: Report, *, numbers: bool = True) -> str:
     ]
     colours = {"ink": style.INK, "codes": style.CODES, "entropy": style.SCALES, "bound": style.FLOAT}
     cells = [*(coding_cells(row, _LONG) for row in rows), total_cells(rows)] if numbers else []
-    return render("coding", bars=bars, heading=heading(rows), headers=CODING_HEADERS, cells=cells, **colours)
+    labels = still_labels([row.node for row in rows], [(index + 0.5) * step for index in range(len(rows))])
+    about: dict[str, object] = {"heading": heading(rows), "headers": CODING_HEADERS, "cells": cells}
+    return render("coding", bars=bars, labels=labels, **about, **colours)
 
 
 def coding_text(report: Report) -> str:

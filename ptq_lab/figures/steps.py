@@ -10,7 +10,7 @@ from math import ceil, floor, log10
 import plotly.graph_objects as go
 
 from ptq_lab.figures import style
-from ptq_lab.figures.layers import NAMED_LAYERS, TICK_WIDTH
+from ptq_lab.figures.layers import NAMED_LAYERS, TICK_WIDTH, still_labels
 from ptq_lab.figures.tables import render
 from ptq_lab.report.names import telling_names
 from ptq_lab.report.steps import LayerOfSteps, StepRow, format_error, layers_of, steps_line
@@ -120,6 +120,7 @@ def steps_html(report: Report) -> str:
     return render(
         "depth",
         heading="error of each layer before and after its steps, on a logarithmic scale",
+        labels=still_labels([layer.node for layer in layers], [_LEFT + i * step for i in range(len(layers))]),
         ink=style.INK,
         scale=[(_TOP + (top - power) * unit, power) for power in range(bottom, top + 1)],
         lines=[(name, colour, "solid", "M" + "L".join(points)) for name, colour, points in drawn if points],
