@@ -118,7 +118,8 @@ def run_measured(command: Sequence[str | Path], log: Path, timeout: float) -> Co
     """Run a command to its end and return its cost; the whole group of processes is stopped when time is up."""
     launcher = [sys.executable, "-S", "-E", HERE / "launch.py", timeout, log, *command]
     words, surroundings = [str(part) for part in launcher], os.environ | ONE_THREAD
-    done = subprocess.run(words, env=surroundings, stdout=subprocess.PIPE, text=True, check=True)
+    # Some tools leave files where they were started.
+    done = subprocess.run(words, cwd=log.parent, env=surroundings, stdout=subprocess.PIPE, text=True, check=True)
     return Cost(**json.loads(done.stdout), output=log.read_text(encoding="utf-8", errors="replace"))
 
 

@@ -89,12 +89,15 @@ def with_short_table(readme: str, rows: Sequence[Row]) -> str:
 
 
 def short_table(rows: Sequence[Row]) -> str:
-    """Return, per model and kind of quantization, our most accurate row and the most accurate of all others."""
+    """Return, per model and kind of quantization, our most accurate row and the most accurate of all others.
+
+    Files that are hardly smaller than the float model do not count here.
+    """
     head = ("model", "bits", "tool", "file", "cosine", "metric", "latency", "CPU s")
     lines = []
     for model in dict.fromkeys(row.model for row in rows):
         for group in SHORT_GROUPS:
-            some = [row for row in rows if row.model == model and row.usable and row.mode.startswith(group)]
+            some = [row for row in rows if row.model == model and row.smaller and row.mode.startswith(group)]
             ours = [row for row in some if row.tool == "ptqlab"]
             others = [row for row in some if row.tool != "ptqlab"]
             firsts = [min(part, key=lambda row: row.error) for part in (ours, others) if part]
@@ -117,10 +120,12 @@ def _origin(rows: Sequence[Row]) -> str:
     for row in rows:
         if row.version and row.tool not in ("naive", "ptqlab"):
             versions.setdefault(TOOLS[row.tool].title, row.version)
+    rounds = sorted({row.rounds for row in rows if row.rounds is not None and row.usable})
     dates = sorted({row.date for row in rows if row.date})
     facts = [
         f"- Measured {dates[0]}" + (f" to {dates[-1]}" if dates[1:] else "") + " (UTC)." if dates else "",
         f"- Processor: {told('processor')}; load average {loads[0]:.1f} to {loads[-1]:.1f}." if loads else "",
+        f"- Rounds: {rounds[0]}" + (f" to {rounds[-1]}" if rounds[1:] else "") + "." if rounds else "",
         f"- Judged by {told('runtime')}.",
         "- Tools: " + ", ".join(f"{name} {number}" for name, number in versions.items()) + ".",
         "- Commands: " + ", ".join(f"`{each}`" for each in dict.fromkeys(row.command for row in rows)) + ".",

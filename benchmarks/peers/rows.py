@@ -9,6 +9,7 @@ from pathlib import Path
 
 OK, NOT_OFFERED, FAILED, TIMED_OUT, NOT_LOADABLE = "ok", "not offered", "failed", "timed out", "not loadable"
 UNCHANGED = 1 - 1e-7  # a cosine above this in a file as large as the float model: nothing was quantized
+HARDLY_SMALLER = 0.9
 _FORMS = {"cosine": ".8f", "cosine_p1": ".6f", "cosine_min": ".6f", "agreement": ".4f", "metric": ".4f"} | {
     "metric_float": ".4f",
     "latency": ".3f",
@@ -96,12 +97,17 @@ class Row:
         """Whether the tool said that all went well and quantized nothing."""
         if self.cosine is None or self.bytes is None or self.float_bytes is None:
             return False
-        return self.cosine > UNCHANGED and self.bytes > 0.9 * self.float_bytes
+        return self.cosine > UNCHANGED and self.bytes > HARDLY_SMALLER * self.float_bytes
 
     @property
     def usable(self) -> bool:
         """Whether there is a quantized model to compare."""
         return self.status == OK and self.cosine is not None and not self.unchanged
+
+    @property
+    def smaller(self) -> bool:
+        """Whether the file is worth having: usable, and less than 0.9 of the float file."""
+        return self.usable and (self.bytes or 0) < HARDLY_SMALLER * (self.float_bytes or 0)
 
     @property
     def error(self) -> float:
