@@ -230,7 +230,9 @@ class StoredWeight(StoredCodes):
 
     def _store_scale(self, name: str, weight: QuantizedWeight) -> ir.Value:
         if self._blocks is None:
-            return self._store_numbers(name, weight.scale / np.float32(self._top), weight.axis)
+            # As it is where it can be: of a streamed model it lies in a file, and a copy would not.
+            scale = weight.scale if self._top == 1.0 else weight.scale / np.float32(self._top)
+            return self._store_numbers(name, scale, weight.axis)
         return self._writer.weight(name, ir.tensor(weight.scale.astype(np.float16) if self._half else weight.scale))
 
     def _store_numbers(self, name: str, numbers: NDArray[np.float32], axis: int | None) -> ir.Value:
