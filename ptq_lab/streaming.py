@@ -34,6 +34,8 @@ _HELD = {
     ("common_quant_param", "bit_num"): (0.5, "choosing a width for each weight keeps the codes of all of them"),
     ("ptq_lab", "encode"): (0.5, "entropy coding keeps the codes of all weights"),
     ("common_quant_param", "debug_info_save_path"): (_COPIES, "debug reports run both models"),
+    ("ptq_lab.weights", "block_size"): (_COPIES, "blocks are not streamed, and both models are run"),
+    ("weight_quant_param", "dequant_strategy"): (_COPIES, "blocks are not streamed, and both models are run"),
 }
 _NUMBERS = ("scale", "offset", "step", "zero_point", "spread_correction", "mean_correction")  # 8 bytes or fewer each
 _THREADS = 2
@@ -42,9 +44,18 @@ _ZEROS = bytes(1 << 20)
 
 def is_streamed(model: Model, config: QuantConfig) -> bool:
     """Tell whether weights go from file to file; decided by the model and the configuration, never by the machine."""
+    return _is_large(model, config) and not _divides(config)
+
+
+def _is_large(model: Model, config: QuantConfig) -> bool:
     if config.common.quant_type != "WEIGHT_QUANT":
         return False
     return config.common.workspace is not None or model.weight_bytes >= LARGE
+
+
+def _divides(config: QuantConfig) -> bool:
+    """Tell whether channels may be divided into blocks, which takes all of a weight at a time."""
+    return config.rounding.block_size is not None or config.weight.dequant_strategy is not None
 
 
 def why_not_compared(model: Model, config: QuantConfig, *, wanted: bool) -> str:
@@ -69,7 +80,7 @@ def why_not_compared(model: Model, config: QuantConfig, *, wanted: bool) -> str:
 
 
 def require_memory(model: Model, config: QuantConfig) -> None:
-    """Refuse settings of a streamed model that hold more at once than there is memory for, before any work.
+    """Refuse settings of a large model that hold more at once than there is memory for, before any work.
 
     Raises
     ------
@@ -77,7 +88,7 @@ def require_memory(model: Model, config: QuantConfig) -> None:
         For each of them, with what it takes and what is free.
     """
     free = _free_memory()
-    if free is None or not is_streamed(model, config):
+    if free is None or not _is_large(model, config):
         return
     problems = []
     for (section, key), (share, what) in _HELD.items():
@@ -96,6 +107,8 @@ def _holds(config: QuantConfig, key: str) -> bool:
         "bit_num": config.common.bit_num == 0,
         "encode": config.lab.coded,
         "debug_info_save_path": config.common.debug_info_save_path is not None,
+        "block_size": config.rounding.block_size is not None,
+        "dequant_strategy": config.weight.dequant_strategy is not None,
     }[key]
 
 

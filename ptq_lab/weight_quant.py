@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import partial
 
 from ptq_lab.calibration import Samples
@@ -35,7 +36,7 @@ from ptq_lab.search.climb import Rung, climb
 from ptq_lab.search.coded import choose_grids, count_codes
 from ptq_lab.stored_costs import costly_widths
 from ptq_lab.streaming import Scratch, is_streamed, require_memory, round_streamed, why_not_compared
-from ptq_lab.weight_effort import prepare, rungs_of
+from ptq_lab.weight_effort import Prepared, prepare, rungs_of
 
 MIXED_START = 8  # bits that weights have before each gets its own width
 
@@ -102,15 +103,10 @@ def quantize_weights(
     require_memory(original, config)
     streamed = is_streamed(original, config)
     rungs, about = _rungs(config, samples, streamed=streamed)
-    room, original = None, _tied(original, config)
-    decided, pins, problems = pinned_plan(original, config)
-    notes = (*map(str, problems), *about)
-    made = prepare(original, rungs, decided, config, samples, progress=progress)
-    prepared, notes = made.model, (*notes, *made.notes)
-    if prepared is not original:
-        decided, pins, _ = pinned_plan(prepared, config)
-    decided = divide_weights(decided, prepared, config)
-    notes += about_run_time(decided, prepared)
+    room: Scratch | None = None
+    original = _tied(original, config)
+    start = _start(original, config, samples, None if streamed else rungs, progress=progress)
+    prepared, decided, pins, notes = start.model, start.plan, start.pins, (*about, *start.notes)
     chosen: Chosen | None = None
     write = partial(_write, prepared, config, half=flags.fp16)
     if config.common.bit_num == 0 and decided.entries:
@@ -133,7 +129,7 @@ def quantize_weights(
         plan = _rounded(decided, prepared, room, progress=progress)
         if flags.executor is not None:
             notes += ("the executor was not used: rounding weights does not split into tasks",)
-        if _chooses_grids(config):
+        if _chooses_grids(config) and not streamed:
             plan, chosen_grids = choose_grids(plan, prepared.weight, keep=pins)
             notes += (chosen_grids,) if chosen_grids else ()
     climbed = climb(plan, prepared, samples, rungs, providers=config.lab.providers, progress=progress)
@@ -159,6 +155,45 @@ def quantize_weights(
         unfit=why_not_compared(original, config, wanted=flags.metric is not None or not samples.random),
         interrupted="; ".join(stopped),
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Start:
+    """The float model that gets rounded, the plan without codes, the widths that were asked for, and what to say."""
+
+    model: Model
+    plan: QuantPlan
+    pins: dict[str, int]
+    notes: tuple[str, ...]
+
+
+def _start(
+    original: Model, config: QuantConfig, samples: Samples, rungs: tuple[Rung, ...] | None, *, progress: Progress
+) -> _Start:
+    """Decide on widths, and prepare the model for what will be tried; without rungs at all it is not to be run."""
+    plan, pins, problems = pinned_plan(original, config)
+    made = Prepared(original)
+    if rungs is not None:
+        made = prepare(original, rungs, plan, config, samples, progress=progress)
+    if made.model is not original:
+        plan, pins, _ = pinned_plan(made.model, config)
+    plan = divide_weights(plan, made.model, config)
+    notes = (*map(str, problems), *made.notes, *about_run_time(plan, made.model))
+    return _Start(model=made.model, plan=plan, pins=pins, notes=notes)
+
+
+def _tied(original: Model, config: QuantConfig) -> Model:
+    """Return a model that holds equal weights once, unless nodes are named, which then have to keep their own.
+
+    Of a streamed model those of one place in a file are one weight already, and all others would have to be read.
+    """
+    named = config.layer_bits or config.common.skip_quant_node
+    return original if named or is_streamed(original, config) else tie_weights(original)
+
+
+def _chooses_grids(config: QuantConfig) -> bool:
+    """Tell whether one step per tensor may stand for a given width: codes are coded, and nobody asks for the grids."""
+    return config.lab.coded and "per_channel" not in config.weight.model_fields_set
 
 
 def _rounded(decided: QuantPlan, model: Model, room: Scratch | None, *, progress: Progress) -> QuantPlan:
@@ -194,20 +229,6 @@ def _rungs(config: QuantConfig, samples: Samples, *, streamed: bool) -> tuple[tu
             "weights were rounded to the nearest step: they are streamed, and better rounding takes runs of the model",
         )
     return rungs, about
-
-
-def _tied(original: Model, config: QuantConfig) -> Model:
-    """Return a model that holds equal weights once, unless nodes are named, which then have to keep their own.
-
-    Of a streamed model those of one place in a file are one weight already, and all others would have to be read.
-    """
-    named = config.layer_bits or config.common.skip_quant_node
-    return original if named or is_streamed(original, config) else tie_weights(original)
-
-
-def _chooses_grids(config: QuantConfig) -> bool:
-    """Tell whether one step per tensor may stand for a given width: codes are coded, and nobody asks for the grids."""
-    return config.lab.coded and "per_channel" not in config.weight.model_fields_set
 
 
 def _write(original: Model, config: QuantConfig, plan: QuantPlan, *, half: bool) -> Model:

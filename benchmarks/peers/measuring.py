@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 import os
 import re
-import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -51,12 +49,13 @@ class Limits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cost:
-    """What a process took: seconds on the clock, of processors (children included), and its largest memory in MB."""
+    """What a process took: seconds on the clock, of processors (children included), largest memory in MB, exit code."""
 
     wall_s: float
     cpu_s: float
     peak_mb: float
     timed_out: bool
+    code: int
     output: str
 
 
@@ -115,39 +114,12 @@ def row_of(subject: Subject, trial: Trial, facts: dict[str, str]) -> Row:
     )
 
 
-def run_measured(command: Sequence[str | Path], timeout: float) -> Cost:
+def run_measured(command: Sequence[str | Path], log: Path, timeout: float) -> Cost:
     """Run a command to its end and return its cost; the whole group of processes is stopped when time is up."""
-    start = time.perf_counter()
-    process = subprocess.Popen(
-        [str(part) for part in command],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        env=os.environ | ONE_THREAD,
-        start_new_session=True,
-    )
-    assert process.stdout is not None
-    os.set_blocking(process.stdout.fileno(), False)
-    told, stopped = bytearray(), False
-    while True:
-        told += process.stdout.read() or b""
-        ended, status, used = os.wait4(process.pid, os.WNOHANG)
-        if ended:
-            break
-        if time.perf_counter() - start > timeout and not stopped:
-            os.killpg(process.pid, signal.SIGKILL)
-            stopped = True
-        time.sleep(0.01)
-    told += process.stdout.read() or b""
-    process.stdout.close()
-    process.returncode = os.waitstatus_to_exitcode(status)
-    memory = used.ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)  # bytes there, kilobytes elsewhere
-    return Cost(
-        wall_s=time.perf_counter() - start,
-        cpu_s=used.ru_utime + used.ru_stime,
-        peak_mb=memory,
-        timed_out=stopped,
-        output=told.decode(errors="replace"),
-    )
+    launcher = [sys.executable, "-S", "-E", HERE / "launch.py", timeout, log, *command]
+    words, surroundings = [str(part) for part in launcher], os.environ | ONE_THREAD
+    done = subprocess.run(words, env=surroundings, stdout=subprocess.PIPE, text=True, check=True)
+    return Cost(**json.loads(done.stdout), output=log.read_text(encoding="utf-8", errors="replace"))
 
 
 def _one_round(subject: Subject, trial: Trial, limits: Limits) -> None:
@@ -163,9 +135,8 @@ def _quantize(subject: Subject, trial: Trial, limits: Limits) -> None:
     trial.load = trial.load or f"{os.getloadavg()[0]:.1f}"
     command = [python, limits.adapters / f"peer_{task.tool}.py", "--model", subject.model, "--calib", subject.calib]
     command += ["--calib-size", str(subject.samples), "--out", trial.file, "--mode", task.mode]
-    cost = run_measured([*command, f"--variant={task.variant}"], limits.timeout)
+    cost = run_measured([*command, f"--variant={task.variant}"], trial.file.with_suffix(".log"), limits.timeout)
     trial.costs.append(cost)
-    trial.file.with_suffix(".log").write_text(cost.output, encoding="utf-8")
     told = _marked(cost.output, RESULT_MARK)
     if told is None:
         trial.status = TIMED_OUT if cost.timed_out else FAILED
@@ -182,11 +153,13 @@ def _judge(subject: Subject, trial: Trial, limits: Limits) -> None:
     command = [sys.executable, HERE / "judge.py", "--model", subject.model, "--data", subject.evaluation]
     command += ["--float-outputs", trial.file.parent / FLOAT_OUTPUTS]
     command += ["--file", trial.file, *(["--latency-only"] if trial.judged else [])]
-    cost = run_measured(command, limits.timeout)
+    cost = run_measured(command, trial.file.with_suffix(".judged.log"), limits.timeout)
     found = _marked(cost.output, JUDGED_MARK)
-    if found is None:
+    if found is None and not cost.timed_out and cost.code >= 0:
+        raise RuntimeError(f"judging {trial.task.label} failed: {cost.output[-2000:]}")  # ours to repair: no result
+    if found is None or "error" in found:
         trial.status = TIMED_OUT if cost.timed_out else NOT_LOADABLE
-        trial.reason = _last_words(cost.output)
+        trial.reason = _one_line(found["error"]) if found else f"onnxruntime ended with signal {-cost.code}"
         return
     trial.turns += found["turns"]
     trial.judged = trial.judged or found

@@ -28,6 +28,8 @@ from ptq_lab.report.text import format_bytes
 from ptq_lab.report.weight_outlines import WeightLook, outline_weights
 from ptq_lab.route import Quantized
 
+Read = Callable[[str], NDArray[np.float32]]
+
 
 class Options(Protocol):
     """The two options a summary repeats."""
@@ -197,7 +199,7 @@ def _execution(integers: Integers | None) -> dict[str, Any]:
 
 def layer_rows(
     plan: QuantPlan,
-    read: Callable[[str], NDArray[np.float32]],
+    read: Read,
     stored: Mapping[str, int] | None = None,
     seen: Mapping[str, WeightLook] | None = None,
 ) -> Table[LayerRow]:
@@ -282,12 +284,9 @@ def in_graph_order(rows: Iterable[LayerRow], nodes: Iterable[str]) -> Table[Laye
     return Table(LayerRow, sorted(rows, key=lambda row: place.get(row.node, len(place))))
 
 
-def _quantized_row(
-    entry: TensorPlan, read: Callable[[str], NDArray[np.float32]], stored: int | None, look: WeightLook | None
-) -> LayerRow:
+def _quantized_row(entry: TensorPlan, read: Read, stored: int | None, look: WeightLook | None) -> LayerRow:
     assert entry.weight is not None  # the pipeline rounds before it reports
-    values = read(entry.tensor) if look is None or entry.coding is not None else np.empty(0, np.float32)
-    error = weight_error(values, entry.weight) if look is None else look.error
+    error = weight_error(read(entry.tensor), entry.weight) if look is None else look.error
     coded = "" if stored is None else f"coded, {8 * stored / math.prod(entry.shape):.2f} bits"
     return LayerRow(
         node=entry.node,
@@ -304,15 +303,15 @@ def _quantized_row(
         step=entry.coding.step if entry.coding is not None else None,
         levels=entry.coding.levels if entry.coding is not None else None,
         entropy=entry.coding.entropy if entry.coding is not None else None,
-        bound=_bound(entry, values, error),
+        bound=_bound(entry, read, error),
     )
 
 
-def _bound(entry: TensorPlan, values: NDArray[np.float32], error: float) -> float | None:
+def _bound(entry: TensorPlan, read: Read, error: float) -> float | None:
     """Return Shannon's bound for an entropy-coded weight; of few values a density is uncertain, codes are not."""
-    if entry.coding is None or entry.weight is None or not values.size:
+    if entry.coding is None or entry.weight is None or not entry.weight.codes.size:
         return None
-    bound = rate_bound(values, entry.weight, error)
+    bound = rate_bound(read(entry.tensor), entry.weight, error)
     return None if bound is None else min(bound, entry.coding.entropy)
 
 

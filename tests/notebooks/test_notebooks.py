@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import nbformat
@@ -20,18 +24,33 @@ VIEW = "application/vnd.jupyter.widget-view+json"
 every_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
 
-def execute(path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> nbformat.NotebookNode:
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    monkeypatch.setenv("IPYTHONDIR", str(folder / "ipython"))
-    notebook = nbformat.read(path, as_version=4)
-    NotebookClient(
-        notebook,
-        timeout=300,  # for a cell; one that sweeps takes minutes on a busy machine
-        kernel_name="python3",
-        store_widget_state=False,
-        resources={"metadata": {"path": str(folder)}},
-    ).execute()
-    return notebook
+@dataclass(frozen=True, slots=True)
+class Executed:
+    """A notebook with its outputs, and the folder it ran in."""
+
+    notebook: nbformat.NotebookNode
+    folder: Path
+
+
+@pytest.fixture(scope="module")
+def executed(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Executed]:
+    """Return what runs a notebook by name; all tests that look at it share one run."""
+
+    @cache
+    def run(name: str) -> Executed:
+        folder = tmp_path_factory.mktemp(name)
+        notebook = nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", as_version=4)
+        client = NotebookClient(
+            notebook,
+            timeout=300,  # for a cell; one that sweeps takes minutes on a busy machine
+            kernel_name="python3",
+            store_widget_state=False,
+            resources={"metadata": {"path": str(folder)}},
+        )
+        client.execute(env=os.environ | {"PYTHONPATH": str(ROOT), "IPYTHONDIR": str(folder / "ipython")})
+        return Executed(notebook, folder)
+
+    return run
 
 
 def bundles_of(notebook: nbformat.NotebookNode) -> list[dict]:
@@ -56,9 +75,9 @@ def test_a_notebook_is_stored_without_outputs_and_is_valid(path: Path) -> None:
 @pytest.mark.notebook
 @every_notebook
 def test_a_notebook_runs_and_its_results_survive_without_scripts_and_widgets(
-    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    path: Path, executed: Callable[[str], Executed]
 ) -> None:
-    notebook = execute(path, tmp_path, monkeypatch)
+    notebook = executed(path.stem).notebook
     bundles = bundles_of(notebook)
     assert all("text/plain" in bundle for bundle in bundles)
     assert all("text/html" in bundle for bundle in bundles if PLOTLY in bundle)
@@ -70,10 +89,9 @@ def test_a_notebook_runs_and_its_results_survive_without_scripts_and_widgets(
 
 
 @pytest.mark.notebook
-def test_weight_quantization_compares_widths_shows_a_plan_and_prints_code(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    notebook = execute(ROOT / "notebooks" / "02_weight_quantization.ipynb", tmp_path, monkeypatch)
+def test_weight_quantization_compares_widths_shows_a_plan_and_prints_code(executed: Callable[[str], Executed]) -> None:
+    run = executed("02_weight_quantization")
+    notebook = run.notebook
     said = [bundle["text/plain"] for bundle in bundles_of(notebook)]
     widths, ways = (text for text in said if "1 - cosine on evaluation" in text)
     errors = re.search(r"1 - cosine on calibration +(\S+) +(\S+) +(\S+)", widths)
@@ -90,14 +108,14 @@ def test_weight_quantization_compares_widths_shows_a_plan_and_prints_code(
     rows = re.findall(r"([\d.]+)% per channel +([\d.]+)% per layer", printed)
     assert len(rows) == 5
     assert all(float(fine) < float(shared) for fine, shared in rows)
-    assert (tmp_path / "digits_4_bits.onnx").exists()
+    assert (run.folder / "digits_4_bits.onnx").exists()
 
 
 @pytest.mark.notebook
 def test_the_lesson_asks_before_it_shows_and_its_words_agree_with_what_it_measures(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    executed: Callable[[str], Executed],
 ) -> None:
-    notebook = execute(ROOT / "notebooks" / "00_what_is_quantization.ipynb", tmp_path, monkeypatch)
+    notebook = executed("00_what_is_quantization").notebook
     said = "".join(output.text for cell in notebook.cells for output in cell.get("outputs", []) if "text" in output)
     questions = [cell for cell in notebook.cells if "**Question.**" in cell.source]
     answers = [cell for cell in notebook.cells if "<details>" in cell.source]
@@ -118,8 +136,8 @@ def test_the_lesson_asks_before_it_shows_and_its_words_agree_with_what_it_measur
 
 
 @pytest.mark.notebook
-def test_the_lesson_can_be_read_as_a_page_without_scripts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    notebook = execute(ROOT / "notebooks" / "00_what_is_quantization.ipynb", tmp_path, monkeypatch)
+def test_the_lesson_can_be_read_as_a_page_without_scripts(executed: Callable[[str], Executed]) -> None:
+    notebook = executed("00_what_is_quantization").notebook
     page, _ = HTMLExporter(template_name="basic").from_notebook_node(notebook)
     for words in ("<summary>Answer</summary>", "scale 0.4286", "best threshold", "bits per weight", "against the true"):
         assert words in page
@@ -129,9 +147,9 @@ def test_the_lesson_can_be_read_as_a_page_without_scripts(tmp_path: Path, monkey
 
 @pytest.mark.notebook
 def test_full_quantization_shows_integer_layers_ranges_a_threshold_and_a_layer_left_in_float(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    executed: Callable[[str], Executed],
 ) -> None:
-    bundles = bundles_of(execute(ROOT / "notebooks" / "03_full_quantization.ipynb", tmp_path, monkeypatch))
+    bundles = bundles_of(executed("03_full_quantization").notebook)
     titles = [bundle[PLOTLY]["layout"]["title"]["text"] for bundle in bundles if PLOTLY in bundle]
     assert sum(title.startswith("Range of every activation tensor") for title in titles) == 3
     assert sum("non-zero values cut off" in title for title in titles) == 1
@@ -144,9 +162,9 @@ def test_full_quantization_shows_integer_layers_ranges_a_threshold_and_a_layer_l
 
 @pytest.mark.notebook
 def test_dynamic_quantization_compares_strategies_and_shows_what_they_cost_and_lose(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    executed: Callable[[str], Executed],
 ) -> None:
-    notebook = execute(ROOT / "notebooks" / "06_dynamic_quantization.ipynb", tmp_path, monkeypatch)
+    notebook = executed("06_dynamic_quantization").notebook
     bundles = bundles_of(notebook)
     reports = [bundle for bundle in bundles if "activations quantized at run time" in bundle["text/plain"]]
     said = [report["text/plain"] for report in reports]
@@ -169,10 +187,9 @@ def test_dynamic_quantization_compares_strategies_and_shows_what_they_cost_and_l
 
 
 @pytest.mark.notebook
-def test_the_quickstart_shows_two_reports_a_warning_and_leaves_its_files(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    notebook = execute(ROOT / "notebooks" / "01_quickstart.ipynb", tmp_path, monkeypatch)
+def test_the_quickstart_shows_two_reports_a_warning_and_leaves_its_files(executed: Callable[[str], Executed]) -> None:
+    run = executed("01_quickstart")
+    notebook = run.notebook
     bundles = bundles_of(notebook)
     assert len(notebook.cells) < 10
     assert sum(PLOTLY in bundle for bundle in bundles) == 6  # layers, answers and sizes of two runs
@@ -180,15 +197,16 @@ def test_the_quickstart_shows_two_reports_a_warning_and_leaves_its_files(
     assert any(
         "weight_quant_params" in bundle["text/plain"] and "warning" in bundle["text/plain"] for bundle in bundles
     )
-    assert list((tmp_path / "digits_4_bits").glob("*.onnx"))
-    assert (tmp_path / "digits_4_bits.html").stat().st_size > 4_000_000
+    assert list((run.folder / "digits_4_bits").glob("*.onnx"))
+    assert (run.folder / "digits_4_bits.html").stat().st_size > 4_000_000
 
 
 @pytest.mark.notebook
 def test_mixed_bits_compares_three_ways_draws_the_front_and_writes_what_it_chose(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    executed: Callable[[str], Executed],
 ) -> None:
-    notebook = execute(ROOT / "notebooks" / "04_mixed_bits.ipynb", tmp_path, monkeypatch)
+    run = executed("04_mixed_bits")
+    notebook = run.notebook
     bundles = bundles_of(notebook)
     (figure,) = [bundle[PLOTLY] for bundle in bundles if PLOTLY in bundle]
     names = {trace["name"] for trace in figure["data"]}
@@ -200,14 +218,14 @@ def test_mixed_bits_compares_three_ways_draws_the_front_and_writes_what_it_chose
     assert all(ours < theirs for theirs, ours in errors)
     assert "50.0 kB cannot be reached" in said
     assert "the same widths: True" in said
-    assert (tmp_path / "digits_mixed.onnx").exists()
+    assert (run.folder / "digits_mixed.onnx").exists()
 
 
 @pytest.mark.notebook
 def test_low_bits_lose_with_every_bit_less_by_rounding_and_much_less_at_the_best_effort(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    executed: Callable[[str], Executed],
 ) -> None:
-    notebook = execute(ROOT / "notebooks" / "08_low_bits.ipynb", tmp_path, monkeypatch)
+    notebook = executed("08_low_bits").notebook
     bundles = bundles_of(notebook)
     said = "".join(output.text for cell in notebook.cells for output in cell.get("outputs", []) if "text" in output)
     rows = re.findall(r"^ +(\d) +[\d.]+ kB +([\d.]+) +([\d.]+) +([\d.]+) ", said, re.MULTILINE)
@@ -240,9 +258,9 @@ def test_low_bits_lose_with_every_bit_less_by_rounding_and_much_less_at_the_best
 
 @pytest.mark.notebook
 def test_storage_shows_where_bytes_are_what_codes_are_worth_and_loads_what_it_packed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    executed: Callable[[str], Executed],
 ) -> None:
-    notebook = execute(ROOT / "notebooks" / "05_storage.ipynb", tmp_path, monkeypatch)
+    notebook = executed("05_storage").notebook
     bundles = bundles_of(notebook)
     (sizes, bits) = [bundle for bundle in bundles if PLOTLY in bundle]
     assert "Where the bytes are" in sizes[PLOTLY]["layout"]["title"]["text"]
