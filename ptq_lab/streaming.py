@@ -141,11 +141,15 @@ class Scratch:
     """
 
     def __init__(self, folder: str | None, entries: Sequence[TensorPlan]) -> None:
-        self._places: dict[str, int] = {}
+        self._codes: dict[str, int] = {}
+        self._numbers: dict[str, int] = {}
         size = 0
         for entry in entries:
-            self._places[entry.tensor] = size
-            size += -(-_room(entry) // _PAGE) * _PAGE
+            self._codes[entry.tensor] = size
+            size += -(-math.prod(entry.shape) * _bytes_of(entry) // _PAGE) * _PAGE
+        for entry in entries:  # by themselves, because a look at a number brings in all that lies around it
+            self._numbers[entry.tensor] = size
+            size += 8 * len(_NUMBERS) * (entry.channels + 1)
         self.seen: dict[str, WeightLook] = {}
         self._alone = threading.Lock()
         place = Path(folder) if folder is not None else Path(tempfile.gettempdir())
@@ -168,8 +172,9 @@ class Scratch:
         ModelError
             If the weight holds NaN or infinity.
         """
-        place, dtype = self._places[entry.tensor], np.dtype(np.int8 if entry.bits <= 8 else np.int16)
-        codes = np.frombuffer(self._pages, dtype, math.prod(entry.shape), place).reshape(entry.shape)
+        dtype = np.dtype(f"int{8 * _bytes_of(entry)}")
+        codes = np.frombuffer(self._pages, dtype, math.prod(entry.shape), self._codes[entry.tensor])
+        codes = codes.reshape(entry.shape)
 
         def visit(first: int, last: int) -> None:
             let_go(values)
@@ -188,8 +193,7 @@ class Scratch:
             error = weight_error(values, found.weight) if found.error is None else found.error
             self.seen[entry.tensor] = WeightLook(error, outline_weight(entry, found.weight, values, reaches=reaches))
             visit(0, 0)
-        kept = self._keep(found.weight, place + -(-codes.nbytes // 8) * 8)
-        return replace(entry, weight=kept)
+        return replace(entry, weight=self._keep(found.weight, self._numbers[entry.tensor]))
 
     def _in_blocks(self, entry: TensorPlan, values: NDArray[np.float32], codes: NDArray[Any]) -> TensorPlan:
         """Return an entry whose channels are divided; all of the weight is in memory meanwhile."""
@@ -239,10 +243,9 @@ def round_streamed(
     return replace(plan, entries=tuple(entries))
 
 
-def _room(entry: TensorPlan) -> int:
-    """Return the bytes of an entry's codes and of its numbers per channel; each of them starts at a multiple of 8."""
-    codes = math.prod(entry.shape) * (1 if entry.bits <= 8 else 2)
-    return codes + 8 * len(_NUMBERS) * (entry.channels + 1) + 8
+def _bytes_of(entry: TensorPlan) -> int:
+    """Return the bytes of a code."""
+    return 1 if entry.bits <= 8 else 2
 
 
 def _reserve(file: int, size: int) -> None:

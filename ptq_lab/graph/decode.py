@@ -10,7 +10,7 @@ sign for free; the power of two this leaves is taken out of the scale, which is 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -19,8 +19,9 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from ptq_lab.graph.block_shapes import Blocks
+from ptq_lab.graph.external import BLOCK, BlockTensor
 from ptq_lab.graph.lookups import rank_of_lookup
-from ptq_lab.graph.mapped import let_go, mapping_of
+from ptq_lab.graph.mapped import fetch, let_go, mapping_of
 from ptq_lab.numerics import QuantizedWeight, pack_lanes, split_width
 from ptq_lab.numerics.affine import along_axis
 from ptq_lab.numerics.blocked import is_half
@@ -229,7 +230,9 @@ class StoredWeight(StoredCodes):
 
     def _store_scale(self, name: str, weight: QuantizedWeight) -> ir.Value:
         if self._blocks is None:
-            return self._store_numbers(name, weight.scale / np.float32(self._top), weight.axis)
+            # As it is where it can be: of a streamed model it lies in a file, and a copy would not.
+            scale = weight.scale if self._top == 1.0 else weight.scale / np.float32(self._top)
+            return self._store_numbers(name, scale, weight.axis)
         return self._writer.weight(name, ir.tensor(weight.scale.astype(np.float16) if self._half else weight.scale))
 
     def _store_numbers(self, name: str, numbers: NDArray[np.float32], axis: int | None) -> ir.Value:
@@ -258,13 +261,24 @@ def _native(weight: QuantizedWeight, shape: tuple[int, ...]) -> ir.TensorProtoco
     codes = np.asarray(weight.codes, np.int8)
     if mapping_of(codes) is None:
         return _nibbles(codes, shape)
-    return ir.LazyTensor(partial(_nibbles, codes, shape), dtype=ir.DataType.INT4, shape=ir.Shape(shape))
+    whole, blocks = partial(_nibbles, codes, shape), partial(_nibble_blocks, codes)
+    return BlockTensor(whole, blocks, dtype=ir.DataType.INT4, shape=ir.Shape(shape))
 
 
 def _nibbles(codes: NDArray[np.int8], shape: tuple[int, ...]) -> ir.PackedTensor[Any]:
     packed = ir.PackedTensor(pack_nibbles(codes), ir.DataType.INT4, shape=ir.Shape(shape))
     let_go(codes)
     return packed
+
+
+def _nibble_blocks(codes: NDArray[np.int8]) -> Iterator[memoryview]:
+    flat = codes.reshape(-1)
+    for start in range(0, flat.size, BLOCK):
+        end = min(start + BLOCK, flat.size)
+        fetch(flat, start, end)
+        packed = pack_nibbles(flat[start:end])
+        let_go(flat)
+        yield packed.data
 
 
 def _lanes(codes: NDArray[Any], bits: int) -> list[ir.TensorProtocol]:

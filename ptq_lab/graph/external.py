@@ -13,9 +13,34 @@ import onnx_ir as ir
 
 from ptq_lab.graph.mapped import fetch, let_go, mapping_of
 
-BLOCK = 2 << 20  # bytes
+BLOCK = 2 << 20  # bytes, or codes of half a byte
 _SMALL = 1024  # bytes up to which a tensor stays in the model, where shape inference can see it
 _ALIGNED = 4096  # where a tensor may start, so that runtimes can map it
+
+
+class BlockTensor(ir.LazyTensor):
+    """A tensor whose bytes are made block by block when it is written, so that they are never there as a whole.
+
+    Parameters
+    ----------
+    whole : callable
+        Returns the tensor, for all who want it at once.
+    blocks : callable
+        Returns an iterator over its bytes in pieces.
+    dtype, shape
+        Of the tensor.
+    """
+
+    def __init__(
+        self,
+        whole: Callable[[], ir.TensorProtocol],
+        blocks: Callable[[], Iterator[memoryview]],
+        *,
+        dtype: ir.DataType,
+        shape: ir.Shape,
+    ) -> None:
+        super().__init__(whole, dtype=dtype, shape=shape)
+        self.blocks = blocks
 
 
 def write_outside(model: ir.Model, path: Path, as_bytes: Callable[[ir.Model], bytes]) -> str:
@@ -108,6 +133,9 @@ def _blocks(tensor: ir.TensorProtocol) -> Iterator[memoryview | bytes]:
     if isinstance(tensor, ir.ExternalTensor):
         with Path(tensor.path).open("rb") as stream:
             yield from _file_blocks(stream, tensor.offset or 0, tensor.nbytes)
+        return
+    if isinstance(tensor, BlockTensor):
+        yield from tensor.blocks()
         return
     made = _evaluated(tensor)
     if isinstance(made, ir.PackedTensor):
