@@ -22,7 +22,7 @@ from ptq_lab.search.layer_rounding import LayerSteps, LayerWork, Recipe, Solved
 from ptq_lab.search.shelf import IN_MEMORY
 from ptq_lab.search.twins import Twins
 
-PER_INPUT = 16  # positions that rounding wants for each input of an output, or it learns the samples by heart
+PER_INPUT = 32  # positions that rounding wants for each input of an output, or it learns the samples by heart
 MOST_NUMBERS = 12 << 20  # read by a layer at all its positions, in float and in quantized form each
 # Other codes than the multiples of the chosen step would take more bits, and another error than was asked for.
 _CODES_STAY = {"ranges": False, "after_activation": False, "gptq": False, "descent": False, "refit": False}
@@ -97,7 +97,8 @@ def improve_weights(
 
 def _in_order(linear: Sequence[Linear], twins: Twins) -> Iterator[Linear]:
     """Yield every layer when what it reads is known."""
-    for source in twins.walk(list(dict.fromkeys(layer.source for layer in linear))):
+    wanted = (name for layer in linear for name in (layer.pooled, layer.source) if name)
+    for source in twins.walk(list(dict.fromkeys(wanted))):
         yield from (layer for layer in linear if layer.source == source)
 
 

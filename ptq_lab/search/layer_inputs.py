@@ -23,6 +23,7 @@ from ptq_lab.search.twins import Twins
 
 Array = NDArray[np.float32]
 
+PER_POOLED = 16  # positions in front of a pooling for each input
 _STRIDE = 7919  # a prime: moves the positions from sample to sample
 
 
@@ -42,6 +43,8 @@ class Linear:
     groups : int
     bias : ndarray of float32, shape (C,), or None
         None where the layer cannot have one.
+    pooled : str
+        What is averaged over all positions to give `source`, empty if nothing is.
     shortcut : str
         What is added to its output, empty if nothing is.
     low, high : float
@@ -54,6 +57,7 @@ class Linear:
     source: str
     groups: int
     bias: Array | None
+    pooled: str = ""
     shortcut: str = ""
     low: float = -math.inf
     high: float = math.inf
@@ -104,6 +108,7 @@ def _linear(node: ir.Node, entries: dict[str, TensorPlan]) -> Linear | None:
         source=source.name or "",
         groups=node.attributes.get_int("group", 1),
         bias=bias,
+        pooled=_pooled(source),
         shortcut=shortcut,
         low=low,
         high=high,
@@ -111,6 +116,21 @@ def _linear(node: ir.Node, entries: dict[str, TensorPlan]) -> Linear | None:
 
 
 _LAYERS = ("Conv", "Gemm", "MatMul")
+
+
+def _pooled(source: ir.Value) -> str:
+    """Return the channels-first feature map of which a tensor is the mean, seen through changes of shape."""
+    maker = source.producer()
+    while maker is not None and maker.op_type in _SHAPES:
+        before = maker.inputs[0]
+        maker = None if before is None else before.producer()
+    if maker is None or maker.op_type not in ("GlobalAveragePool", "ReduceMean"):
+        return ""
+    value = maker.inputs[0]
+    return "" if value is None or constant(value) is not None else value.name or ""
+
+
+_SHAPES = ("Flatten", "Reshape", "Squeeze", "Unsqueeze", "Dropout", "Identity")
 
 
 def _behind(node: ir.Node, *, added: bool) -> tuple[str, float, float]:
@@ -148,6 +168,8 @@ class Read:
         Which sample each position is from.
     wanted_shortcut, shortcut : ndarray of float32, shape (N, C), or None
         The same of what is added behind the layer.
+    pooled : ndarray of float32, shape (1, M, K), or None
+        In the quantized model, at positions in front of the pooling that gives the inputs.
     """
 
     floats: Array
@@ -155,6 +177,7 @@ class Read:
     samples: NDArray[np.int64]
     wanted_shortcut: Array | None
     shortcut: Array | None
+    pooled: Array | None = None
 
 
 def read_layer(layer: Linear, twins: Twins, samples: Sequence[int], positions: int) -> Read:
@@ -184,11 +207,26 @@ def read_layer(layer: Linear, twins: Twins, samples: Sequence[int], positions: i
         ids.append(np.full(taken[0].shape[1], sample))
     floats, inputs = (np.concatenate(kept, axis=1) for kept in found[:2])
     samples_of_rows = np.concatenate(ids)
+    pooled = _in_front(layer, twins, samples, inputs.shape[2], max(1, PER_POOLED * inputs.shape[2] // len(samples)))
     if added:
         wanted, given = (np.concatenate(kept, axis=0) for kept in found[2:])
         if len(wanted) == inputs.shape[1]:  # or else what is added is broadcast
-            return Read(floats, inputs, samples_of_rows, wanted, given)
-    return Read(floats, inputs, samples_of_rows, None, None)
+            return Read(floats, inputs, samples_of_rows, wanted, given, pooled)
+    return Read(floats, inputs, samples_of_rows, None, None, pooled)
+
+
+def _in_front(layer: Linear, twins: Twins, samples: Sequence[int], inputs: int, each: int) -> Array | None:
+    """Return positions in front of a pooling, if the layer's inputs are the channels of what is pooled."""
+    if layer.pooled not in twins.known or layer.groups != 1:
+        return None
+    found = []
+    for sample in samples:
+        values = np.asarray(twins.values(layer.pooled, sample)[1], np.float32)
+        if values.ndim < 3 or values.shape[1] != inputs:
+            return None
+        found.append(_spread(np.moveaxis(values, 1, -1).reshape(-1, inputs), each, sample))
+    rows = np.concatenate(found)
+    return rows[None] if np.isfinite(rows).all() else None
 
 
 def _rows(layer: Linear, values: NDArray[Any], most: int, sample: int) -> Array:

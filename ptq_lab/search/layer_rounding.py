@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ptq_lab.numerics import QuantizedWeight, dequantize_weight
-from ptq_lab.numerics.blocked import fit_blocks, round_scales
+from ptq_lab.numerics.blocked import fit_blocks
 from ptq_lab.numerics.outcome import Outcome
 from ptq_lab.numerics.rounding import Steps, descend, fit_range, hand_on
 from ptq_lab.numerics.targets import RIDGE, Moments, choose_aim
 from ptq_lab.search.layer_inputs import Linear, Read
+from ptq_lab.search.stored_steps import store_steps, stretch
 
 Array = NDArray[np.float32]
+Exact = NDArray[np.float64]
 
 FOLDS = 3
 HELD_OUT = 8  # one sample in so many judges the steps and shapes none of them
 FEW_ROWS = 12  # positions per input below which stronger ridges are tried
 RIDGES = (0.01, 0.1, 1.0)
+MANY_ROWS = 64  # positions per input from which an eighth more of them teaches rounding nothing
 DAMPED = 2  # positions per input below which rounding trusts the covariance less
 DAMPING = 0.1
+_ROUNDINGS = ("gptq", "descent")
 ROUNDED_BITS = 8  # wider codes are as good as their neighbours
 
 
@@ -93,6 +97,15 @@ class LayerSteps:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Kept:
+    """The last step that helped: its codes before gains, and which way each output got its gain and bias."""
+
+    step: str
+    weight: QuantizedWeight
+    ways: NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Solved:
     """What became of a layer: its weight and bias."""
 
@@ -116,6 +129,8 @@ class LayerWork:
     error: float = field(init=False)
     taken: list[StepTaken] = field(default_factory=list)
     blend: float = 0.0
+    ridge: float = RIDGE
+    kept: Kept | None = None
 
     def __post_init__(self) -> None:
         layer, read = self.layer, self.read
@@ -145,32 +160,46 @@ class LayerWork:
 
     def offer(self, step: str, weight: QuantizedWeight) -> None:
         """Take a weight, with the bias that suits it, if that lowers the held-out error."""
-        given = self.given(dequantize_weight(weight))
-        weight, given, bias = self._with_bias(weight, given)
+        plain, given = weight, self.given(dequantize_weight(weight))
+        ways = self._best_ways(plain, given)
+        weight, given, bias = self._with_bias(plain, given, ways, ~self.judges)
         error = self._judge(given, bias)
         self.taken.append(StepTaken(step, self.error, error))
         if error < self.error:
             self.weight, self.bias, self.error = weight, bias, error
+            self.kept = Kept(step, plain, ways)
 
-    def _with_bias(self, weight: QuantizedWeight, given: Array) -> tuple[QuantizedWeight, Array, Array | None]:
-        """Return a weight with the gain and the bias that serve each output best on held-out samples."""
+    def _best_ways(self, weight: QuantizedWeight, given: Array) -> NDArray[np.int64]:
+        """Return which of the ways to a gain and a bias serves each output best on held-out samples."""
+        if self.layer.bias is None or not self.recipe.bias:
+            return np.zeros(given.shape[1], np.int64)
+        held, judged = self.outcome.part(self.judges), given[self.judges]
+        errors = [
+            held.errors(judged * gain.astype(np.float32) + bias.astype(np.float32))
+            for gain, bias in self._ways(weight, given, ~self.judges)
+        ]
+        return np.asarray(np.argmin(errors, axis=0), np.int64)
+
+    def _ways(self, weight: QuantizedWeight, given: Array, shaping: NDArray[np.bool_]) -> list[tuple[Exact, Exact]]:
+        """Return gains and biases: of the mean, as they were, and behind the activation."""
+        assert self.layer.bias is not None  # nothing could be fitted
+        fitted, seen = self.outcome.part(shaping), given[shaping]
+        ones = np.ones(given.shape[1])
+        ways = [(ones, fitted.shift(seen)), (ones, self.layer.bias.astype(np.float64))]
+        if self.recipe.after_activation and weight.axis is not None:
+            ways.append(fitted.fit(seen))
+        return ways
+
+    def _with_bias(
+        self, weight: QuantizedWeight, given: Array, ways: NDArray[np.int64], shaping: NDArray[np.bool_]
+    ) -> tuple[QuantizedWeight, Array, Array | None]:
+        """Return a weight with gains and a bias, found in a given way for each output."""
         if self.layer.bias is None or not self.recipe.bias:
             return weight, given, self.layer.bias
-        fitted, held = self.outcome.part(~self.judges), self.outcome.part(self.judges)
-        seen, judged = given[~self.judges], given[self.judges]
-        channels = given.shape[1]
-        gain, bias = np.ones(channels), fitted.shift(seen)
-        least = held.errors(judged + bias.astype(np.float32))
-        others = [(np.ones(channels), self.layer.bias.astype(np.float64))]
-        if self.recipe.after_activation and weight.axis is not None:
-            others.append(fitted.fit(seen))
-        for other_gain, other_bias in others:
-            errors = held.errors(judged * other_gain.astype(np.float32) + other_bias.astype(np.float32))
-            better = errors < least
-            gain, bias = np.where(better, other_gain, gain), np.where(better, other_bias, bias)
-            least = np.minimum(errors, least)
+        gains, biases = (np.stack(each) for each in zip(*self._ways(weight, given, shaping), strict=True))
+        gain, bias = (np.take_along_axis(each, ways[None], axis=0)[0] for each in (gains, biases))
         if (gain != 1.0).any():
-            weight = _stretched(weight, gain.astype(np.float32))
+            weight = stretch(weight, gain.astype(np.float32))
             given = self.given(dequantize_weight(weight))
         return weight, given, bias.astype(np.float32)
 
@@ -182,6 +211,7 @@ class LayerWork:
             self._ranges()
         if self.recipe.rounds and self.layer.alone and self.weight.bits <= ROUNDED_BITS:
             self._round(self._moments())
+        self._use_all()
         taken = LayerSteps(self.layer.name, tuple(self.taken), self.blend)
         return Solved(self.weight, self.bias, taken)
 
@@ -204,18 +234,55 @@ class LayerWork:
         codes = np.clip(np.rint((rows - grid[1]) / grid[0]), 0, 2**self.weight.bits - 1)
         return Steps(codes.astype(np.float32), *grid, self.weight.bits)
 
+    def _use_all(self) -> None:
+        """Do what was decided once more, with the samples that decided it; what they say must not make it worse."""
+        if self.kept is None:
+            return
+        weight = self.kept.weight
+        if self.kept.step in _ROUNDINGS and self.judges.size < MANY_ROWS * self.float_rows.shape[1]:
+            total = _sum([*self._moments(), self._moment(self.judges)])
+            target = self.float_rows
+            if self.blend != 0.0:
+                target = target + np.float32(self.blend) * total.move(centred=self._centred, ridge=self.ridge)
+            weight = self._rounded(target, self._covariance(total, self.judges.size))[self.kept.step]
+        every = np.ones_like(self.judges)
+        weight, given, bias = self._with_bias(weight, self.given(dequantize_weight(weight)), self.kept.ways, every)
+        before = self.given(dequantize_weight(self.weight))
+        errors = [
+            float(self.outcome.errors(each if shift is None else each + shift).mean())
+            for each, shift in ((given, bias), (before, self.bias))
+        ]
+        if errors[0] <= errors[1]:
+            self.weight, self.bias = weight, bias
+
     def _round(self, moments: list[Moments]) -> None:
         target = self._target(moments)
-        damped = int((~self.judges).sum()) < DAMPED * self.float_rows.shape[1]
-        covariance = _sum(moments).covariance(centred=self._centred, ridge=DAMPING if damped else RIDGE)
+        for step, weight in self._rounded(target, self._covariance(_sum(moments), int((~self.judges).sum()))).items():
+            self.offer(step, weight)
+
+    def _rounded(self, target: Array, covariance: Exact) -> dict[str, QuantizedWeight]:
+        """Return what each way of rounding makes of a target."""
         importance = np.diagonal(covariance, axis1=1, axis2=2).astype(np.float32)[:, :, None]
-        steps = self._range(target, importance)
+        steps, found = self._range(target, importance), {}
         if self.recipe.gptq:
             steps = hand_on(target, covariance, steps)
-            self.offer("gptq", self._stored(steps))
+            found["gptq"] = self._stored(steps)
         if self.recipe.descent:
             refits = self.recipe.refit and self.weight.axis is not None and not self.weight.block
-            self.offer("descent", self._stored(descend(target, covariance, steps, refits=refits)))
+            found["descent"] = self._stored(descend(target, covariance, steps, refits=refits))
+        return found
+
+    def _covariance(self, total: Moments, positions: int) -> Exact:
+        """Return how inputs vary together; of few positions behind a pooling, what is in front of it tells as much."""
+        damped = positions < DAMPED * self.float_rows.shape[1]
+        covariance = total.covariance(centred=self._centred, ridge=DAMPING if damped else RIDGE)
+        pooled = self.read.pooled
+        if not damped or pooled is None:
+            return covariance
+        moments = Moments.of(pooled, np.zeros((*pooled.shape[:2], 1), np.float32))
+        wider = moments.covariance(centred=self._centred, ridge=RIDGE)
+        share = np.trace(covariance, axis1=1, axis2=2) / np.trace(wider, axis1=1, axis2=2)
+        return np.asarray(0.5 * covariance + 0.5 * share[:, None, None] * wider)
 
     def _target(self, moments: list[Moments]) -> Array:
         """Return the weights to round towards."""
@@ -225,7 +292,7 @@ class LayerWork:
             ridges = RIDGES if few else (RIDGE,)
             aim = choose_aim(moments, self._judge_fold, centred=self._centred, ridges=ridges)
             blend, ridge = aim.blend, aim.ridge
-        self.blend = blend
+        self.blend, self.ridge = blend, ridge
         if blend == 0.0:
             return self.float_rows
         move = _sum(moments).move(centred=self._centred, ridge=ridge)
@@ -270,16 +337,16 @@ class LayerWork:
 
     def _moments(self) -> list[Moments]:
         """Measure the inputs, and what float weights lack with them, fold by fold."""
-        read, found = self.read, []
-        for fold in range(FOLDS):
-            rows = self._folds == fold
-            inputs = read.inputs[:, rows]
-            missing = np.asarray((read.floats[:, rows] - inputs) @ self.float_rows, np.float32)
-            if read.shortcut is not None and read.wanted_shortcut is not None:  # make up for what is added, too
-                missing += self._grouped(read.wanted_shortcut[rows] - read.shortcut[rows])
-            weights = None if self.outcome.weights is None else self.outcome.weights[rows]
-            found.append(Moments.of(inputs, missing, weights))
-        return found
+        return [self._moment(self._folds == fold) for fold in range(FOLDS)]
+
+    def _moment(self, rows: NDArray[np.bool_]) -> Moments:
+        read = self.read
+        inputs = read.inputs[:, rows]
+        missing = np.asarray((read.floats[:, rows] - inputs) @ self.float_rows, np.float32)
+        if read.shortcut is not None and read.wanted_shortcut is not None:  # make up for what is added, too
+            missing += self._grouped(read.wanted_shortcut[rows] - read.shortcut[rows])
+        weights = None if self.outcome.weights is None else self.outcome.weights[rows]
+        return Moments.of(inputs, missing, weights)
 
     def _grouped(self, flat: Array) -> Array:
         """Arrange (N, channels) as (groups, N, rows)."""
@@ -287,46 +354,7 @@ class LayerWork:
 
     def _stored(self, steps: Steps) -> QuantizedWeight:
         """Return codes and grid as a weight stores them."""
-        if self.weight.block:
-            return self._stored_blocks(steps)
-        per_channel = self.weight.axis is not None
-        scale = steps.scale.reshape(-1) if per_channel else steps.scale.reshape(-1)[0]
-        low = steps.offset.reshape(-1) if per_channel else steps.offset.reshape(-1)[0]
-        offset = np.asarray(low + scale * self._top, np.float32)
-        exact = np.asarray(scale, np.float64)
-        zero_point = np.clip(np.rint(-offset / exact), -(2**30), 2**30).astype(np.int32)
-        return QuantizedWeight(
-            codes=(self.layer.whole(steps.codes) - self._top).astype(self.weight.codes.dtype),
-            bits=self.weight.bits,
-            axis=self.weight.axis,
-            scale=np.asarray(scale, np.float32),
-            offset=offset,
-            step=exact,
-            zero_point=zero_point,
-            spread_correction=np.ones_like(exact),
-            mean_correction=offset + zero_point * exact,
-        )
-
-    def _stored_blocks(self, steps: Steps) -> QuantizedWeight:
-        """Return codes with a scale for each block, and no offsets, as a weight stores them."""
-        scale = np.swapaxes(steps.scale[:, :: self.weight.block], 1, 2).reshape(self.weight.scale.shape)
-        zeros = np.zeros((len(scale), 1), np.float32)
-        return replace(
-            self.weight,
-            codes=(self.layer.whole(steps.codes) - self._top).astype(self.weight.codes.dtype),
-            scale=np.ascontiguousarray(scale),
-            offset=zeros,
-            step=scale.astype(np.float64),
-            mean_correction=np.zeros(scale.shape),
-        )
-
-
-def _stretched(weight: QuantizedWeight, factor: Array) -> QuantizedWeight:
-    """Return a weight whose channels are multiplied by a factor each."""
-    if not weight.block:
-        return replace(weight, scale=weight.scale * factor, offset=weight.offset * factor)
-    scale = round_scales(weight.scale * factor[:, None])
-    return replace(weight, scale=scale, offset=weight.offset * factor[:, None])
+        return store_steps(steps, self.layer.whole(steps.codes), self.weight)
 
 
 def _sum(moments: list[Moments]) -> Moments:

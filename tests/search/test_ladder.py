@@ -23,7 +23,9 @@ from ptq_lab.progress import Step
 from ptq_lab.report.text import render_text
 from ptq_lab.search.judging import output_error, outputs_of
 from ptq_lab.search.ladder import improve_weights
+from ptq_lab.search.layer_inputs import find_linear, read_layer
 from ptq_lab.search.layer_rounding import Recipe
+from ptq_lab.search.twins import Twins
 from ptq_lab.weight_effort import RECIPES
 from tests.models import model, node, random
 from tests.search.test_bias_correction import EVERY, GRAPHS, convolutions
@@ -386,3 +388,67 @@ def test_weights_in_blocks_climb_the_ladder_as_well_and_keep_their_blocks(name: 
         assert new.weight is not None
         assert (new.weight.block, new.weight.scale.shape) == (old.weight.block, old.weight.scale.shape)
     assert error_of(before, better, judges) < 0.8 * error_of(before, plan, judges)
+
+
+def pooled(channels: int, classes: int) -> onnx.ModelProto:
+    """Return a convolution, the mean over all positions, and a classifier of as many inputs as there are channels."""
+    nodes = [
+        node("Conv", ["x", "v"], ["c"]),
+        node("Relu", ["c"], ["h"]),
+        node("GlobalAveragePool", ["h"], ["p"]),
+        node("Flatten", ["p"], ["f"]),
+        node("Gemm", ["f", "w", "b"], ["y"], transB=1),
+    ]
+    weights = {
+        "v": random(channels, 8, 1, 1),
+        "w": random(classes, channels, seed=1),
+        "b": random(classes, seed=2),
+    }
+    return model(nodes, {"x": (1, 8, 7, 7)}, ["y"], weights)
+
+
+def test_a_classifier_behind_a_pooling_sees_the_positions_in_front_of_it() -> None:
+    before, plan = rounded(pooled(24, 10), 4)
+    layers = find_linear(before, plan)
+    assert [layer.pooled for layer in layers] == ["", "h"]
+    feeds = [{"x": random(1, 8, 7, 7, seed=index)} for index in range(20)]
+    with Twins(before, feeds) as twins:
+        for source in twins.walk(["x", "h", "f"]):
+            if source == "f":
+                found = read_layer(layers[1], twins, range(20), 20)
+    assert found.pooled is not None
+    assert found.inputs.shape == (1, 20, 24)
+    assert found.pooled.shape[1] > 200
+    assert found.pooled.shape[2] == 24
+
+
+def test_with_few_samples_the_positions_in_front_of_a_pooling_help_the_classifier_behind(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    errors: dict[bool, list[float]] = {True: [], False: []}
+    for seed in range(4):
+        before, plan = rounded(pooled(64, 40), 2)
+        feeds = [{"x": np.cumsum(random(1, 8, 7, 7, seed=1000 * seed + index), axis=1)} for index in range(124)]
+        judges = open_samples(feeds[24:], before.inputs)
+        for looks in errors:
+            with monkeypatch.context() as patched:
+                if not looks:
+                    patched.setattr("ptq_lab.search.layer_inputs._in_front", lambda *_: None)
+                found = improve_weights(plan, before, feeds[:24], BEST).plan
+            errors[looks].append(error_of(before, found, judges))
+    assert sum(errors[True]) < sum(errors[False])
+
+
+def test_what_was_decided_is_done_once_more_with_the_samples_that_decided_it() -> None:
+    """The samples held out decide, then shape: other values in one of them alone give other weights."""
+    proto, fit, _ = many("convolutions")
+    before, plan = rounded(proto, 3)
+    recipe = replace(BEST, blend=0.0, ranges=False, after_activation=False)
+    feeds = list(fit)
+    other = [dict(each) for each in feeds]
+    other[7] = {"x": (feeds[7]["x"] * np.float32(1.01)).astype(np.float32)}  # every eighth is held out
+    one, two = (improve_weights(plan, before, each, recipe) for each in (feeds, other))
+    kept = [[step.kept for step in layer.steps] for layer in one.layers[:1]]
+    assert kept == [[step.kept for step in layer.steps] for layer in two.layers[:1]]
+    first = one.layers[0].node
+    assert not np.array_equal(one.plan.biases[first], two.plan.biases[first])
