@@ -80,7 +80,7 @@ def test_report_comparison_and_doctor_are_seen_and_nothing_leaves_the_machine(vi
     run_all(visit, front, "magics.ipynb")
     page = visit.page
     assert "Left in float" in page.locator(".ptq[role=region]").first.inner_text()
-    assert page.locator(".js-plotly-plot").count() == 3
+    assert page.locator(".js-plotly-plot").count() == 4
     beside = page.locator(".ptq[aria-label='Runs side by side: four, two']")
     assert "answers changed" in beside.inner_text()
     assert beside.locator("figure img").count() > 0
@@ -124,7 +124,7 @@ def test_the_saved_quickstart_is_small_and_shows_without_a_kernel_and_exported(
     path: Path = front.folder / "quickstart.ipynb"
     path.write_text(source, encoding="utf-8")
     run_all(visit, front, "quickstart.ipynb")
-    visit.page.wait_for_function("document.querySelectorAll('.js-plotly-plot').length === 6")
+    visit.page.wait_for_function("document.querySelectorAll('.js-plotly-plot').length === 7")
     save(visit)
     saved = nbformat.read(path, as_version=4)
     sizes = [len(json.dumps(cell.get("outputs", []))) for cell in saved.cells]

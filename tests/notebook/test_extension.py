@@ -50,8 +50,9 @@ def test_unloading_takes_back_the_magic_and_every_formatter(shell: Any) -> None:
         "Demo",
         "SideBySide",
         "Explanation",
+        "Gallery",
     }
-    assert len(with_it["text/plain"] - without["text/plain"]) == 8
+    assert len(with_it["text/plain"] - without["text/plain"]) == 9
 
 
 def test_reloading_leaves_one_magic_and_the_same_formatters(shell: Any, cell: Any) -> None:

@@ -23,7 +23,7 @@ def deep(tmp_path_factory: pytest.TempPathFactory) -> Path:
     nodes, weights, last = [], {}, "x"
     rotation = np.linalg.qr(models.random(SIZE, SIZE))[0].astype(np.float32)
     for i in range(LAYERS):
-        weights[f"w{i}"] = rotation * np.float32(1 + 0.001 * (i % 7))
+        weights[f"w{i}"] = np.roll(rotation, i, axis=0) * np.float32(1 + 0.0001 * i)
         name = f"/encoder/layer.{i}/attention/query/MatMul"
         nodes.append(models.node("MatMul", [last, f"w{i}"], [f"h{i}"], name=name))
         last = f"h{i}"

@@ -192,7 +192,9 @@ def test_the_quickstart_shows_two_reports_a_warning_and_leaves_its_files(execute
     notebook = run.notebook
     bundles = bundles_of(notebook)
     assert len(notebook.cells) < 10
-    assert sum(PLOTLY in bundle for bundle in bundles) == 6  # layers, answers and sizes of two runs
+    assert (
+        sum(PLOTLY in bundle for bundle in bundles) == 7
+    )  # layers, answers and sizes of two runs, and the steps of one
     assert sum("Left in float" in bundle.get("text/html", "") for bundle in bundles) == 2
     assert any(
         "weight_quant_params" in bundle["text/plain"] and "warning" in bundle["text/plain"] for bundle in bundles
