@@ -6,11 +6,11 @@ import math
 from dataclasses import dataclass, field
 
 from ptq_lab.graph import DynamicLayer
+from ptq_lab.graph.on_the_fly import DECODING, PRODUCT
 from ptq_lab.numerics import BLOCKED_WIDTHS, QuantizedWeight, equal_blocks, split_width
 from ptq_lab.numerics.blocked import is_half
 
 BLOCK_BITS = range(2, 9)  # widths whose channels may be divided into blocks
-PRODUCT, DECODING = "MatMulNBits", "DequantizeLinear"  # operators that take codes on every run
 NATIVE = {4: "int4", 8: "int8", 16: "int16"}  # widths that an ONNX element type holds as they are
 
 
@@ -234,4 +234,4 @@ class DynamicPlan:
     layers: tuple[DynamicLayer, ...]
 
 
-__all__ = ["DECODING", "NATIVE", "PRODUCT", "ActivationPlan", "Coding", "DynamicPlan", "TensorPlan"]
+__all__ = ["NATIVE", "ActivationPlan", "Coding", "DynamicPlan", "TensorPlan"]

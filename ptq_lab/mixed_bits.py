@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ptq_lab.budget import Budget, budget_of, limits_output
+from ptq_lab.budget import Budget, budget_of
 from ptq_lab.calibration import Samples
 from ptq_lab.calibration.cache import Memory
 from ptq_lab.config import QuantConfig
@@ -29,8 +29,6 @@ from ptq_lab.search.packed import PackedWidths
 from ptq_lab.search.recall import recall_sensitivity
 from ptq_lab.search.sensitivity import WIDTHS, Sensitivity, changes_of
 from ptq_lab.search.trials import Trials
-
-__all__ = ["PROBES", "Chosen", "MixedBits", "choices_of", "limits_output"]
 
 PROBES = 8  # samples that the gains are measured on
 JUDGES = 128  # other samples, as far as there are any, on which an allocation is verified

@@ -7,10 +7,10 @@ from dataclasses import replace
 from importlib.metadata import version
 
 from ptq_lab.config import QuantConfig
-from ptq_lab.entries import DECODING, PRODUCT, TensorPlan
+from ptq_lab.entries import TensorPlan
 from ptq_lab.errors import ConfigError, Problem
 from ptq_lab.graph import Model, apply_plan, raise_opset, required_opset
-from ptq_lab.graph.on_the_fly import RELEASES, ROWS, decoder_for
+from ptq_lab.graph.on_the_fly import DECODING, PRODUCT, RELEASES, ROWS, decoder_for
 from ptq_lab.plan import QuantPlan
 from ptq_lab.route import Quantized
 

@@ -6,7 +6,6 @@ import os
 from collections.abc import Mapping
 from concurrent.futures import Executor
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -28,7 +27,7 @@ from ptq_lab.graph import Model, load_model
 from ptq_lab.inputs import Layout, open_data, open_judge
 from ptq_lab.manifest import manifest, metadata
 from ptq_lab.on_the_fly import folded_model
-from ptq_lab.performance import look_at_performance
+from ptq_lab.performance import Performance, look_at_performance
 from ptq_lab.plan import QuantPlan
 from ptq_lab.progress import Progress, silent
 from ptq_lab.publish import draft_result, place_result, published
@@ -139,9 +138,7 @@ def quantize(
             measured = _compared(original, draft, done, data, metric=metric, sessions=sessions, progress=told)
             integers = _look_at_integers(original, draft, done, data, sessions, progress=told)
             form = _form(done, draft, measured)
-            costs = partial(look_at_performance, sessions=sessions, folded=folded_model(done))
-            runs = done.runs_here and not done.unfit
-            performance = costs(original, form, options, flags, data) if runs else None
+            performance = _look_at_costs(original, form, done, data, options=options, flags=flags, sessions=sessions)
             products = _look_at_products(done, data)
         found = None
         if explain and not done.unfit:
@@ -268,6 +265,23 @@ def _form(done: Quantized, draft: Model, measured: Measured) -> Form:
     """Return the quantized model as a table of costs names it."""
     cosine, _, _ = overall(measured.outputs)
     return Form(name=done.label, arithmetic=done.arithmetic, model=draft, cosine=cosine)
+
+
+def _look_at_costs(
+    original: Model,
+    form: Form,
+    done: Quantized,
+    data: Samples,
+    *,
+    options: QuantConfig,
+    flags: Flags,
+    sessions: Sessions,
+) -> Performance | None:
+    """Look at what the forms of a model cost on this machine, if it runs here and there is room to run it."""
+    if not done.runs_here or done.unfit:
+        return None
+    folded = folded_model(done)
+    return look_at_performance(original, form, options, flags, data, sessions=sessions, folded=folded)
 
 
 def _look_at_integers(

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from ptq_lab.budget import limits_output
 from ptq_lab.calibration import Samples, collect_statistics
 from ptq_lab.config import QuantConfig
 from ptq_lab.errors import SampleError
 from ptq_lab.graph import Model, fold_batchnorm
 from ptq_lab.graph.biases import set_bias
 from ptq_lab.graph.pairs import find_pairs
-from ptq_lab.mixed_bits import limits_output
 from ptq_lab.plan import QuantPlan
 from ptq_lab.progress import Progress
 from ptq_lab.runtime import require_same
@@ -80,17 +80,15 @@ def prepare(
 ) -> Prepared:
     """Return a model of the same function that is kinder to round; the original itself where nothing is tried.
 
-    BatchNormalization is folded (without trials only where weights stay codes at run time, because onnxruntime could
-    not do it at load then), layers whose mean is to be corrected get a bias, and with one scale per tensor the
-    ranges of neighbouring layers are balanced.
+    BatchNormalization is folded (without trials only where :func:`must_fold` says so), layers whose mean is to be
+    corrected get a bias, and with one scale per tensor the ranges of neighbouring layers are balanced.
 
     Raises
     ------
     InferenceError
         If onnxruntime fails, or the function is not the same.
     """
-    chooses_grids = config.lab.coded and config.common.bit_num
-    if not rungs and config.weight.dequant_strategy is None and not chooses_grids:
+    if not rungs and not must_fold(config):
         return Prepared(model)
     prepared = fold_batchnorm(model)
     if not rungs:
@@ -106,6 +104,15 @@ def prepare(
         prepared, notes = equal.model, tuple(filter(None, (equal.note,)))
     require_same(model, prepared, next(iter(samples)))
     return Prepared(prepared, notes)
+
+
+def must_fold(config: QuantConfig) -> bool:
+    """Tell whether BatchNormalization is folded even where nothing is tried.
+
+    That is where weights stay codes at run time, because onnxruntime could not do it at load then, and where a given
+    width is entropy-coded: four floats per channel are as many bytes as the codes of a small layer.
+    """
+    return config.weight.dequant_strategy is not None or (config.lab.coded and config.common.bit_num != 0)
 
 
 def _give_biases(model: Model, plan: QuantPlan) -> None:

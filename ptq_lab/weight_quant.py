@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 
+from ptq_lab.budget import limits_output
 from ptq_lab.calibration import Samples
 from ptq_lab.config import QuantConfig
 from ptq_lab.errors import ConfigError, Problem
@@ -24,7 +25,7 @@ from ptq_lab.graph import (
 )
 from ptq_lab.graph.lookups import LOOKUPS
 from ptq_lab.manifest import metadata
-from ptq_lab.mixed_bits import Chosen, MixedBits, choices_of, limits_output
+from ptq_lab.mixed_bits import Chosen, MixedBits, choices_of
 from ptq_lab.on_the_fly import about_run_time, divide_weights
 from ptq_lab.pins import pinned_bits
 from ptq_lab.plan import QuantPlan, make_plan, round_weights
@@ -36,7 +37,7 @@ from ptq_lab.search.climb import Rung, climb
 from ptq_lab.search.coded import choose_grids, count_codes
 from ptq_lab.stored_costs import costly_widths
 from ptq_lab.streaming import Scratch, is_streamed, require_memory, round_streamed, why_not_compared
-from ptq_lab.weight_effort import Prepared, prepare, rungs_of
+from ptq_lab.weight_effort import Prepared, must_fold, prepare, rungs_of
 
 MIXED_START = 8  # bits that weights have before each gets its own width
 
@@ -55,10 +56,12 @@ def preview_weights(original: Model, config: QuantConfig) -> QuantPlan:
         If widths follow from runs of the model, which need samples.
     """
     original = _tied(original, config)
+    streamed = is_streamed(original, config)
+    if must_fold(config) and not streamed:
+        original = fold_batchnorm(original)
     plan, pins, _ = pinned_plan(original, config)
-    if config.common.bit_num != 0 and _chooses_grids(config):
-        folded = fold_batchnorm(original)
-        return choose_grids(round_weights(pinned_plan(folded, config)[0], folded.weight), folded.weight, keep=pins)[0]
+    if config.common.bit_num != 0 and _chooses_grids(config) and not streamed:
+        return choose_grids(round_weights(plan, original.weight), original.weight, keep=pins)[0]
     if config.common.bit_num != 0:
         return divide_weights(plan, original, config)
     if limits_output(config):

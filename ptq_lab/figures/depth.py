@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from html import escape
-from math import ceil, floor, log10
+from math import log10
 
 import plotly.graph_objects as go
 
 from ptq_lab.figures import style
-from ptq_lab.figures.layers import NAMED_LAYERS, TICK_WIDTH, still_labels
-from ptq_lab.figures.tables import render
+from ptq_lab.figures.error_lines import ErrorLine, ErrorLines, add_lines, still_lines
 from ptq_lab.report.findings import Explanation, format_loss
 from ptq_lab.report.names import telling_names
 from ptq_lab.report.rows import ErrorRow
@@ -22,17 +19,6 @@ LEAST = 1e-7
 
 TITLE = "Error along the depth of the model"
 _TEXT_BAR = 32
-_LEFT, _TOP, _WIDTH, _HEIGHT = 46, 26, 744, 180  # of the still picture
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Line:
-    """One error per layer, ``None`` where it is not known."""
-
-    name: str
-    colour: str
-    dash: str
-    values: tuple[float | None, ...]
 
 
 def draw_depth(found: Explanation) -> go.Figure:
@@ -57,47 +43,14 @@ def draw_depth(found: Explanation) -> go.Figure:
     """
     figure = style.new_figure(TITLE, height=380)
     words = [_hover(row, found) for row in found.errors]
-    for index, line in enumerate(error_lines(found)):  # the first one's words say what all lines show
-        figure.add_trace(
-            go.Scatter(
-                x=list(range(len(line.values))),
-                y=[None if value is None else max(value, LEAST) for value in line.values],
-                name=line.name,
-                mode="lines+markers",
-                line={"color": line.colour, "width": 2, "dash": line.dash},
-                marker={"size": 5},
-                **({"hoverinfo": "skip"} if index else {"hovertext": words, "hoverinfo": "text"}),
-            )
-        )
-    figure.update_layout(
-        hovermode="x",
-        xaxis=_axis(found.errors),
-        yaxis={"title": {"text": "1 - cosine"}, "type": "log", "dtick": 1, "exponentformat": "power"},
-    )
+    add_lines(figure, _lines(found), words, error="1 - cosine", layers="layer, in the order of the graph")
     return figure
 
 
 def depth_html(found: Explanation) -> str:
     """Return :func:`draw_depth` as a still picture (SVG), names in its tool tips."""
-    lines = error_lines(found)
-    seen = [max(value, LEAST) for line in lines for value in line.values if value is not None] or [1.0]
-    bottom, top = floor(log10(min(seen))), ceil(log10(max(seen)))
-    unit, step = _HEIGHT / ((top - bottom) or 1), _WIDTH / max(1, len(found.errors) - 1)
-
-    def place(index: int, value: float) -> str:
-        return f"{_LEFT + index * step:.1f} {_TOP + (top - log10(max(value, LEAST))) * unit:.1f}"
-
-    drawn = [(line, [place(i, value) for i, value in enumerate(line.values) if value is not None]) for line in lines]
-    return render(
-        "depth",
-        heading="1 - cosine of each layer's output, on a logarithmic scale",
-        labels=still_labels([row.node for row in found.errors], [_LEFT + i * step for i in range(len(found.errors))]),
-        ink=style.INK,
-        scale=[(_TOP + (top - power) * unit, power) for power in range(bottom, top + 1)],
-        lines=[(line.name, line.colour, line.dash, "M" + "L".join(points)) for line, points in drawn if points],
-        stops=[(round(_LEFT + i * step, 1), _words(row, found)) for i, row in enumerate(found.errors)],
-        reach=max(step, 6.0),
-    )
+    words = [_words(row, found) for row in found.errors]
+    return still_lines(_lines(found), words, heading="1 - cosine of each layer's output, on a logarithmic scale")
 
 
 def depth_text(found: Explanation) -> str:
@@ -114,29 +67,23 @@ def depth_text(found: Explanation) -> str:
     return text_table(("layer", "alone", "with all before", ""), rows, right=("alone", "with all before"))
 
 
-def error_lines(found: Explanation) -> tuple[Line, ...]:
+def _lines(found: Explanation) -> ErrorLines:
     """Return what is drawn: both errors on calibration samples, and on evaluation samples if there are any."""
-    lines = [
-        Line(
-            name="with all before",
-            colour=style.FLOAT,
-            dash="solid",
-            values=tuple(_loss(row.accumulated_cosine) for row in found.errors),
-        ),
-        Line(
-            name="alone",
-            colour=style.CODES,
-            dash="solid",
-            values=tuple(_loss(row.isolated_cosine) for row in found.errors),
-        ),
-    ]
+    after = tuple(_loss(row.accumulated_cosine) for row in found.errors)
+    alone = tuple(_loss(row.isolated_cosine) for row in found.errors)
+    lines: tuple[ErrorLine, ...] = (
+        ErrorLine(name="with all before", colour=style.FLOAT, values=after),
+        ErrorLine(name="alone", colour=style.CODES, values=alone),
+    )
     if found.evaluated:
         there = [found.on_evaluation(row.node) for row in found.errors]
         after = tuple(_loss(row.accumulated_cosine) if row else None for row in there)
         alone = tuple(_loss(row.isolated_cosine) if row else None for row in there)
-        lines.append(Line(name="with all before, evaluation", colour=style.FLOAT, dash="dot", values=after))
-        lines.append(Line(name="alone, evaluation", colour=style.CODES, dash="dot", values=alone))
-    return tuple(lines)
+        lines += (
+            ErrorLine(name="with all before, evaluation", colour=style.FLOAT, dash="dot", values=after),
+            ErrorLine(name="alone, evaluation", colour=style.CODES, dash="dot", values=alone),
+        )
+    return ErrorLines(lines=lines, layers=tuple(row.node for row in found.errors), least=LEAST)
 
 
 def _loss(cosine: float | None) -> float | None:
@@ -156,11 +103,3 @@ def _both(row: ErrorRow) -> str:
 def _hover(row: ErrorRow, found: Explanation) -> str:
     name, _, numbers = _words(row, found).partition(": alone ")
     return f"<b>{escape(name)}</b><br>alone {escape(numbers)}"
-
-
-def _axis(rows: Sequence[ErrorRow]) -> dict[str, object]:
-    axis: dict[str, object] = {"range": [-0.5, max(1, len(rows)) - 0.5], "showgrid": False}
-    if len(rows) > NAMED_LAYERS:
-        return axis | {"title": {"text": "layer, in the order of the graph"}, "tickformat": "d"}
-    names = [escape(name) for name in telling_names([row.node for row in rows], TICK_WIDTH)]
-    return axis | {"tickmode": "array", "tickvals": list(range(len(rows))), "ticktext": names, "tickangle": -40}

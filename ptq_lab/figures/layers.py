@@ -186,14 +186,15 @@ def _after(rows: Sequence[tuple[int, LayerRow]], name: str, colour: str) -> go.B
 
 
 def layer_axis(layers: Sequence[LayerRow]) -> dict[str, object]:
-    """Return the axis that names layers where they are few, and numbers them where they are many."""
-    axis: dict[str, object] = {"anchor": "y2", "range": [-0.6, max(1, len(layers)) - 0.4], "showgrid": False}
-    if len(layers) > NAMED_LAYERS:
-        return axis | {"title": {"text": "layer"}, "tickformat": "d"}
-    names = [escape(name) for name in telling_names([row.node for row in layers], TICK_WIDTH)]
-    return axis | {
-        "tickmode": "array",
-        "tickvals": list(range(len(layers))),
-        "ticktext": names,
-        "tickangle": -40,
-    }
+    """Return the axis of a figure in two parts that names layers where they are few."""
+    reach = [-0.6, max(1, len(layers)) - 0.4]
+    return name_axis([row.node for row in layers], many="layer") | {"anchor": "y2", "range": reach}
+
+
+def name_axis(names: Sequence[str], *, many: str) -> dict[str, object]:
+    """Return the axis that names layers where they are few, and numbers them under a title where they are many."""
+    axis: dict[str, object] = {"showgrid": False}
+    if len(names) > NAMED_LAYERS:
+        return axis | {"title": {"text": many}, "tickformat": "d"}
+    ticks = [escape(name) for name in telling_names(names, TICK_WIDTH)]
+    return axis | {"tickmode": "array", "tickvals": list(range(len(names))), "ticktext": ticks, "tickangle": -40}

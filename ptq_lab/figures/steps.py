@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
-from math import ceil, floor, log10
 
 import plotly.graph_objects as go
 
 from ptq_lab.figures import style
-from ptq_lab.figures.layers import NAMED_LAYERS, TICK_WIDTH, still_labels
+from ptq_lab.figures.error_lines import ErrorLine, ErrorLines, add_lines, still_lines
 from ptq_lab.figures.tables import render
 from ptq_lab.report.names import telling_names
 from ptq_lab.report.steps import LayerOfSteps, StepRow, format_error, layers_of, steps_line
@@ -21,7 +20,6 @@ LEAST = 1e-9
 """Errors below are drawn here: a logarithmic axis has no zero."""
 
 TITLE = "Error of each layer before and after the steps that make its weights better"
-_LEFT, _TOP, _WIDTH, _HEIGHT = 46, 26, 744, 180  # of the still picture
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,53 +78,17 @@ def draw_steps(report: Report) -> go.Figure:
     figure = style.new_figure(TITLE, height=380)
     layers = _treated(report)
     words = [_hover(layer) for layer in layers]
-    for name, colour, errors in _lines(layers):
-        figure.add_trace(
-            go.Scatter(
-                x=list(range(len(errors))),
-                y=[max(error, LEAST) for error in errors],
-                name=name,
-                mode="lines+markers",
-                line={"color": colour, "width": 2},
-                marker={"size": 6},
-                **({"hovertext": words, "hoverinfo": "text"} if name == "after" else {"hoverinfo": "skip"}),
-            )
-        )
-    figure.update_layout(
-        hovermode="x",
-        xaxis=_axis(layers),
-        yaxis={
-            "title": {"text": "error, share of the output's power"},
-            "type": "log",
-            "dtick": 1,
-            "exponentformat": "power",
-        },
-    )
+    error, many = "error, share of the output's power", "layer, in the order of its turn"
+    add_lines(figure, _lines(layers), words, error=error, layers=many)
     return figure
 
 
 def steps_html(report: Report) -> str:
     """Return :func:`draw_steps` as a still picture (SVG), the steps in its tool tips."""
     layers = _treated(report)
-    lines = _lines(layers)
-    seen = [max(error, LEAST) for _, _, errors in lines for error in errors] or [1.0]
-    bottom, top = floor(log10(min(seen))), ceil(log10(max(seen)))
-    unit, step = _HEIGHT / ((top - bottom) or 1), _WIDTH / max(1, len(layers) - 1)
-
-    def place(index: int, value: float) -> str:
-        return f"{_LEFT + index * step:.1f} {_TOP + (top - log10(max(value, LEAST))) * unit:.1f}"
-
-    drawn = [(name, colour, [place(i, error) for i, error in enumerate(errors)]) for name, colour, errors in lines]
-    return render(
-        "depth",
-        heading="error of each layer before and after its steps, on a logarithmic scale",
-        labels=still_labels([layer.node for layer in layers], [_LEFT + i * step for i in range(len(layers))]),
-        ink=style.INK,
-        scale=[(_TOP + (top - power) * unit, power) for power in range(bottom, top + 1)],
-        lines=[(name, colour, "solid", "M" + "L".join(points)) for name, colour, points in drawn if points],
-        stops=[(round(_LEFT + i * step, 1), "; ".join(_sentences(layer))) for i, layer in enumerate(layers)],
-        reach=max(step, 6.0),
-    )
+    words = ["; ".join(_sentences(layer)) for layer in layers]
+    heading = "error of each layer before and after its steps, on a logarithmic scale"
+    return still_lines(_lines(layers), words, heading=heading)
 
 
 def steps_text(report: Report) -> str:
@@ -174,10 +136,10 @@ def _treated(report: Report) -> tuple[LayerOfSteps, ...]:
     return tuple(layer for layer in layers_of(report.steps) if layer.before is not None)
 
 
-def _lines(layers: Sequence[LayerOfSteps]) -> list[tuple[str, str, list[float]]]:
-    before = [layer.before or 0.0 for layer in layers]
-    after = [layer.after or 0.0 for layer in layers]
-    return [("before", style.FLOAT, before), ("after", style.CODES, after)]
+def _lines(layers: Sequence[LayerOfSteps]) -> ErrorLines:
+    before = ErrorLine(name="before", colour=style.FLOAT, values=tuple(layer.before for layer in layers))
+    after = ErrorLine(name="after", colour=style.CODES, values=tuple(layer.after for layer in layers))
+    return ErrorLines(lines=(before, after), layers=tuple(layer.node for layer in layers), least=LEAST)
 
 
 def _sentences(layer: LayerOfSteps) -> list[str]:
@@ -192,11 +154,3 @@ def _verdict(row: StepRow) -> str:
 def _hover(layer: LayerOfSteps) -> str:
     name, *rest = _sentences(layer)
     return "<br>".join((f"<b>{escape(name)}</b>", *map(escape, rest)))
-
-
-def _axis(layers: Sequence[LayerOfSteps]) -> dict[str, object]:
-    axis: dict[str, object] = {"range": [-0.5, max(1, len(layers)) - 0.5], "showgrid": False}
-    if len(layers) > NAMED_LAYERS:
-        return axis | {"title": {"text": "layer, in the order of its turn"}, "tickformat": "d"}
-    names = [escape(name) for name in telling_names([layer.node for layer in layers], TICK_WIDTH)]
-    return axis | {"tickmode": "array", "tickvals": list(range(len(layers))), "ticktext": names, "tickangle": -40}

@@ -20,6 +20,7 @@ from ptq_lab.graph.lookups import LOOKUPS, looks_up_rows
 from ptq_lab.graph.model import Model, constant, constants, shape_of
 from ptq_lab.numerics import QuantizedWeight, pack_blocks
 from ptq_lab.numerics.blocked import channel_rows
+from ptq_lab.numerics.packing import pack_fields
 
 PRODUCT, DECODING, ROWS = "MatMulNBits", "DequantizeLinear", "rows"
 DOMAIN = "com.microsoft"
@@ -127,12 +128,9 @@ def _packed(codes: NDArray[Any], bits: int) -> ir.TensorProtocol:
     """Return signed codes in ONNX's own element type of their width, the first of a byte in its lowest bits."""
     if bits == 8:
         return ir.tensor(codes)
-    lanes = 8 // bits
-    fields = np.zeros(-(-codes.size // lanes) * lanes, np.uint8)
-    fields[: codes.size] = np.ascontiguousarray(codes).reshape(-1).view(np.uint8) & ((1 << bits) - 1)
-    shifts = np.arange(lanes, dtype=np.uint8) * np.uint8(bits)
-    packed = np.bitwise_or.reduce(fields.reshape(-1, lanes) << shifts, axis=1)
-    return ir.PackedTensor(packed, _NATIVE[bits], shape=ir.Shape(codes.shape))
+    fields = np.zeros(-(-codes.size * bits // 8) * 8 // bits, np.uint8)
+    fields[: codes.size] = np.ascontiguousarray(codes).reshape(-1).view(np.uint8)
+    return ir.PackedTensor(pack_fields(fields, bits), _NATIVE[bits], shape=ir.Shape(codes.shape))
 
 
 def _is_bias(value: ir.Value, channels: int) -> bool:

@@ -46,17 +46,23 @@ def tie_weights(model: Model) -> Model:
 
 def _twins(graph: ir.Graph) -> dict[str, str]:
     """Return the initializers that equal an earlier one, with its name."""
-    alike: dict[tuple[object, ...], list[tuple[str, NDArray[np.uint8]]]] = defaultdict(list)
-    found = {}
-    for name, value in graph.initializers.items():
+    alike: dict[tuple[object, ...], list[str]] = defaultdict(list)
+    found, held = {}, graph.initializers
+    for name, value in held.items():
         tensor = value.const_value
         if tensor is None or tensor.nbytes < _LEAST or value.is_graph_output() or value.is_graph_input():
             continue
-        data = np.ascontiguousarray(tensor.numpy()).reshape(-1).view(np.uint8)
+        data = _bytes(tensor)
         key = tensor.dtype, shape_of(tensor), data[:_LOOK].tobytes(), data[-_LOOK:].tobytes()
-        first = next((other for other, seen in alike[key] if np.array_equal(seen, data)), None)
+        first = next((other for other in alike[key] if np.array_equal(_bytes(held[other].const_value), data)), None)
         if first is None:
-            alike[key].append((name, data))
+            alike[key].append(name)
         else:
             found[name] = first
     return found
+
+
+def _bytes(tensor: ir.TensorProtocol | None) -> NDArray[np.uint8]:
+    """Return the bytes of a tensor, which are not kept: those of a lazy one are read again when they are asked for."""
+    assert tensor is not None  # it was looked at before
+    return np.ascontiguousarray(tensor.numpy()).reshape(-1).view(np.uint8)

@@ -11,6 +11,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from ptq_lab.numerics.packing import pack_fields
 from ptq_lab.numerics.rounding import Steps, fit_range, nearest
 from ptq_lab.numerics.weights import QuantizedWeight
 
@@ -226,10 +227,7 @@ def pack_blocks(codes: NDArray[np.uint8], *, bits: int, block: int) -> NDArray[n
     if codes.size and int(codes.max()) >> bits:
         raise ValueError(f"the code {codes.max()} needs more than {bits} bits")
     rows, length = codes.shape
-    blocks, lanes = -(-length // block), 8 // bits
+    blocks = -(-length // block)
     padded = np.zeros((rows, blocks * block), np.uint8)
     padded[:, :length] = codes
-    fields = padded.reshape(rows, blocks, block // lanes, lanes)
-    shifts = np.arange(lanes, dtype=np.uint8) * np.uint8(bits)
-    packed: NDArray[np.uint8] = np.bitwise_or.reduce(fields << shifts, axis=-1)
-    return packed
+    return pack_fields(padded.reshape(rows, blocks, block), bits)

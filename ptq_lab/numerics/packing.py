@@ -182,3 +182,24 @@ def pack_nibbles(codes: NDArray[np.int8]) -> NDArray[np.uint8]:
     if flat.size % 2:
         packed[-1] = flat[-1] & 0x0F
     return packed
+
+
+def pack_fields(codes: NDArray[np.uint8], bits: int) -> NDArray[np.uint8]:
+    """Pack codes side by side, the first of a byte in its lowest bits.
+
+    Parameters
+    ----------
+    codes : ndarray of uint8, shape (..., n)
+        Their lowest `bits` count; n fills whole bytes.
+    bits : int
+        1, 2, 4 or 8.
+
+    Examples
+    --------
+    >>> pack_fields(np.array([1, 2, 3, 0], np.uint8), 2).tolist()
+    [57]
+    """
+    lanes = 8 // bits
+    shifts = np.arange(lanes, dtype=np.uint8) * np.uint8(bits)
+    fields = codes.reshape(*codes.shape[:-1], -1, lanes) & np.uint8((1 << bits) - 1)
+    return np.asarray(np.bitwise_or.reduce(fields << shifts, axis=-1), np.uint8)

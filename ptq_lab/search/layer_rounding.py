@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -18,6 +18,7 @@ from ptq_lab.search.stored_steps import store_steps, stretch
 
 Array = NDArray[np.float32]
 Exact = NDArray[np.float64]
+Ways = list[tuple[Exact, Exact]]  # gains and biases of all outputs
 
 FOLDS = 3
 HELD_OUT = 8  # one sample in so many judges the steps and shapes none of them
@@ -161,28 +162,27 @@ class LayerWork:
     def offer(self, step: str, weight: QuantizedWeight) -> None:
         """Take a weight, with the bias that suits it, if that lowers the held-out error."""
         plain, given = weight, self.given(dequantize_weight(weight))
-        ways = self._best_ways(plain, given)
-        weight, given, bias = self._with_bias(plain, given, ways, ~self.judges)
+        offered = self._ways(plain, given, ~self.judges)
+        ways = self._best_ways(given, offered)
+        weight, given, bias = self._with_bias(plain, given, offered, ways)
         error = self._judge(given, bias)
         self.taken.append(StepTaken(step, self.error, error))
         if error < self.error:
             self.weight, self.bias, self.error = weight, bias, error
             self.kept = Kept(step, plain, ways)
 
-    def _best_ways(self, weight: QuantizedWeight, given: Array) -> NDArray[np.int64]:
+    def _best_ways(self, given: Array, offered: Ways) -> NDArray[np.int64]:
         """Return which of the ways to a gain and a bias serves each output best on held-out samples."""
-        if self.layer.bias is None or not self.recipe.bias:
+        if not offered:
             return np.zeros(given.shape[1], np.int64)
         held, judged = self.outcome.part(self.judges), given[self.judges]
-        errors = [
-            held.errors(judged * gain.astype(np.float32) + bias.astype(np.float32))
-            for gain, bias in self._ways(weight, given, ~self.judges)
-        ]
+        errors = [held.errors(judged * gain.astype(np.float32) + bias.astype(np.float32)) for gain, bias in offered]
         return np.asarray(np.argmin(errors, axis=0), np.int64)
 
-    def _ways(self, weight: QuantizedWeight, given: Array, shaping: NDArray[np.bool_]) -> list[tuple[Exact, Exact]]:
-        """Return gains and biases: of the mean, as they were, and behind the activation."""
-        assert self.layer.bias is not None  # nothing could be fitted
+    def _ways(self, weight: QuantizedWeight, given: Array, shaping: NDArray[np.bool_]) -> Ways:
+        """Return gains and biases: of the mean, as they were, and behind the activation; none where none may change."""
+        if self.layer.bias is None or not self.recipe.bias:
+            return []
         fitted, seen = self.outcome.part(shaping), given[shaping]
         ones = np.ones(given.shape[1])
         ways = [(ones, fitted.shift(seen)), (ones, self.layer.bias.astype(np.float64))]
@@ -191,12 +191,12 @@ class LayerWork:
         return ways
 
     def _with_bias(
-        self, weight: QuantizedWeight, given: Array, ways: NDArray[np.int64], shaping: NDArray[np.bool_]
+        self, weight: QuantizedWeight, given: Array, offered: Ways, ways: NDArray[np.int64]
     ) -> tuple[QuantizedWeight, Array, Array | None]:
-        """Return a weight with gains and a bias, found in a given way for each output."""
-        if self.layer.bias is None or not self.recipe.bias:
+        """Return a weight with gains and a bias, of the way that each output takes."""
+        if not offered:
             return weight, given, self.layer.bias
-        gains, biases = (np.stack(each) for each in zip(*self._ways(weight, given, shaping), strict=True))
+        gains, biases = (np.stack(each) for each in zip(*offered, strict=True))
         gain, bias = (np.take_along_axis(each, ways[None], axis=0)[0] for each in (gains, biases))
         if (gain != 1.0).any():
             weight = stretch(weight, gain.astype(np.float32))
@@ -209,9 +209,11 @@ class LayerWork:
             self.offer("bias", self.weight)
         if self.recipe.ranges and self.layer.alone:
             self._ranges()
+        moments: list[Moments] = []
         if self.recipe.rounds and self.layer.alone and self.weight.bits <= ROUNDED_BITS:
-            self._round(self._moments())
-        self._use_all()
+            moments = self._moments()
+            self._round(moments)
+        self._use_all(moments)
         taken = LayerSteps(self.layer.name, tuple(self.taken), self.blend)
         return Solved(self.weight, self.bias, taken)
 
@@ -234,19 +236,21 @@ class LayerWork:
         codes = np.clip(np.rint((rows - grid[1]) / grid[0]), 0, 2**self.weight.bits - 1)
         return Steps(codes.astype(np.float32), *grid, self.weight.bits)
 
-    def _use_all(self) -> None:
+    def _use_all(self, moments: list[Moments]) -> None:
         """Do what was decided once more, with the samples that decided it; what they say must not make it worse."""
         if self.kept is None:
             return
         weight = self.kept.weight
         if self.kept.step in _ROUNDINGS and self.judges.size < MANY_ROWS * self.float_rows.shape[1]:
-            total = _sum([*self._moments(), self._moment(self.judges)])
+            total = _sum([*moments, self._moment(self.judges)])
             target = self.float_rows
             if self.blend != 0.0:
                 target = target + np.float32(self.blend) * total.move(centred=self._centred, ridge=self.ridge)
-            weight = self._rounded(target, self._covariance(total, self.judges.size))[self.kept.step]
-        every = np.ones_like(self.judges)
-        weight, given, bias = self._with_bias(weight, self.given(dequantize_weight(weight)), self.kept.ways, every)
+            found = self._rounded(target, self._covariance(total, self.judges.size))
+            weight = next(rounded for step, rounded in found if step == self.kept.step)
+        given = self.given(dequantize_weight(weight))
+        offered = self._ways(weight, given, np.ones_like(self.judges))
+        weight, given, bias = self._with_bias(weight, given, offered, self.kept.ways)
         before = self.given(dequantize_weight(self.weight))
         errors = [
             float(self.outcome.errors(each if shift is None else each + shift).mean())
@@ -257,20 +261,19 @@ class LayerWork:
 
     def _round(self, moments: list[Moments]) -> None:
         target = self._target(moments)
-        for step, weight in self._rounded(target, self._covariance(_sum(moments), int((~self.judges).sum()))).items():
+        for step, weight in self._rounded(target, self._covariance(_sum(moments), int((~self.judges).sum()))):
             self.offer(step, weight)
 
-    def _rounded(self, target: Array, covariance: Exact) -> dict[str, QuantizedWeight]:
-        """Return what each way of rounding makes of a target."""
+    def _rounded(self, target: Array, covariance: Exact) -> Iterator[tuple[str, QuantizedWeight]]:
+        """Yield what one way of rounding after the other makes of a target."""
         importance = np.diagonal(covariance, axis1=1, axis2=2).astype(np.float32)[:, :, None]
-        steps, found = self._range(target, importance), {}
+        steps = self._range(target, importance)
         if self.recipe.gptq:
             steps = hand_on(target, covariance, steps)
-            found["gptq"] = self._stored(steps)
+            yield "gptq", self._stored(steps)
         if self.recipe.descent:
             refits = self.recipe.refit and self.weight.axis is not None and not self.weight.block
-            found["descent"] = self._stored(descend(target, covariance, steps, refits=refits))
-        return found
+            yield "descent", self._stored(descend(target, covariance, steps, refits=refits))
 
     def _covariance(self, total: Moments, positions: int) -> Exact:
         """Return how inputs vary together; of few positions behind a pooling, what is in front of it tells as much."""

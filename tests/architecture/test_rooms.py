@@ -95,6 +95,7 @@ ROOMS: dict[str, set[str]] = {
     "budget": {"config", "graph"},
     "stored_costs": {"graph", "plan", "report", "search"},
     "weight_quant": {
+        "budget",
         "streaming",
         "calibration",
         "config",
@@ -137,7 +138,7 @@ ROOMS: dict[str, set[str]] = {
         "result",
         "runtime",
     },
-    "weight_effort": {"calibration", "config", "graph", "mixed_bits", "plan", "runtime", "search"},
+    "weight_effort": {"budget", "calibration", "config", "graph", "plan", "runtime", "search"},
     "pins": {"graph", "plan"},
     "on_the_fly": {"config", "entries", "graph", "plan", "route"},
     "edits": {"plan"},

@@ -39,8 +39,8 @@ def test_a_layer_has_a_point_before_its_first_step_and_one_after_the_last_that_w
     before, after = json.loads(draw_steps(stepped).to_json())["data"]
     assert (before["name"], before["y"]) == ("before", pytest.approx([0.4, 0.3]))
     assert (after["name"], after["y"]) == ("after", pytest.approx([0.1, 0.3]))
-    assert "gptq 0.1 kept" in after["hovertext"][0]
-    assert "bias 0.35 dropped" in after["hovertext"][1]
+    assert "gptq 0.1 kept" in before["hovertext"][0]  # one label for both points of a layer
+    assert "bias 0.35 dropped" in before["hovertext"][1]
 
 
 def test_the_picture_and_the_text_say_what_the_figure_says(stepped: Report) -> None:
