@@ -138,7 +138,7 @@ def test_the_saved_quickstart_is_small_and_shows_without_a_kernel_and_exported(
     visit.page = context.new_page()
     visit.allow_loopback_only()
     open_notebook(visit, front, "quickstart.ipynb")
-    visit.page.wait_for_function(DRAWN, arg=6, timeout=60_000)
+    visit.page.wait_for_function(DRAWN, arg=7, timeout=60_000)
     assert visit.page.locator(".ptq[role=region]").count() == 2
     assert "smaller" in visit.page.locator(".ptq[role=region]").first.inner_text()
     assert (visit.foreign, visit.errors) == ([], [])
