@@ -86,7 +86,7 @@ ROWS = (
     row(M, 6, 0.990, seconds=8.0, effort="balanced"),
     row(M, 8, 0.9998, None, None, 2.66),
     row(M, 6, 0.998, 0.97),
-    row(M, 5, 0.993, 0.95, None, 1.72),
+    row(M, 5, 0.993, 0.95, None, 1.72, half=True),
     row(M, 4, 0.980, None, 0.825, 1.40, settings=wider(8), half=True),
     row(M, 3, 0.935, None, 0.78, 1.08, settings=SMALL | wider(8), half=True),
     row(S, 8, 0.9999),

@@ -99,10 +99,23 @@ class LayerSteps:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Kept:
-    """The last step that helped: its codes before gains, and which way each output got its gain and bias."""
+    """The last step that helped.
+
+    Attributes
+    ----------
+    step : str
+    weight : QuantizedWeight
+        Its codes before gains.
+    plain, given : ndarray of float32, shape (N, C)
+        What the layer gives with them, and with gains; without its bias.
+    ways : ndarray of int, shape (C,)
+        Which way each output got its gain and bias.
+    """
 
     step: str
     weight: QuantizedWeight
+    plain: Array
+    given: Array
     ways: NDArray[np.int64]
 
 
@@ -161,15 +174,15 @@ class LayerWork:
 
     def offer(self, step: str, weight: QuantizedWeight) -> None:
         """Take a weight, with the bias that suits it, if that lowers the held-out error."""
-        plain, given = weight, self.given(dequantize_weight(weight))
-        offered = self._ways(plain, given, ~self.judges)
-        ways = self._best_ways(given, offered)
-        weight, given, bias = self._with_bias(plain, given, offered, ways)
+        codes, plain = weight, self.given(dequantize_weight(weight))
+        offered = self._ways(codes, plain, ~self.judges)
+        ways = self._best_ways(plain, offered)
+        weight, given, bias = self._with_bias(codes, plain, offered, ways)
         error = self._judge(given, bias)
         self.taken.append(StepTaken(step, self.error, error))
         if error < self.error:
             self.weight, self.bias, self.error = weight, bias, error
-            self.kept = Kept(step, plain, ways)
+            self.kept = Kept(step, codes, plain, given, ways)
 
     def _best_ways(self, given: Array, offered: Ways) -> NDArray[np.int64]:
         """Return which of the ways to a gain and a bias serves each output best on held-out samples."""
@@ -240,7 +253,7 @@ class LayerWork:
         """Do what was decided once more, with the samples that decided it; what they say must not make it worse."""
         if self.kept is None:
             return
-        weight = self.kept.weight
+        weight, plain = self.kept.weight, self.kept.plain
         if self.kept.step in _ROUNDINGS and self.judges.size < MANY_ROWS * self.float_rows.shape[1]:
             total = _sum([*moments, self._moment(self.judges)])
             target = self.float_rows
@@ -248,15 +261,14 @@ class LayerWork:
                 target = target + np.float32(self.blend) * total.move(centred=self._centred, ridge=self.ridge)
             found = self._rounded(target, self._covariance(total, self.judges.size))
             weight = next(rounded for step, rounded in found if step == self.kept.step)
-        given = self.given(dequantize_weight(weight))
-        offered = self._ways(weight, given, np.ones_like(self.judges))
-        weight, given, bias = self._with_bias(weight, given, offered, self.kept.ways)
-        before = self.given(dequantize_weight(self.weight))
-        errors = [
+            plain = self.given(dequantize_weight(weight))
+        offered = self._ways(weight, plain, np.ones_like(self.judges))
+        weight, given, bias = self._with_bias(weight, plain, offered, self.kept.ways)
+        after, before = (
             float(self.outcome.errors(each if shift is None else each + shift).mean())
-            for each, shift in ((given, bias), (before, self.bias))
-        ]
-        if errors[0] <= errors[1]:
+            for each, shift in ((given, bias), (self.kept.given, self.bias))
+        )
+        if after <= before:
             self.weight, self.bias = weight, bias
 
     def _round(self, moments: list[Moments]) -> None:
